@@ -1,0 +1,1 @@
+//! What the operator asked for: TOML in, validated Config out, every default in one place.

@@ -1,0 +1,1 @@
+//! DHCP client and server machines (RFC 2131), leases; speaks frames, not sockets.

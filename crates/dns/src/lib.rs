@@ -1,0 +1,1 @@
+//! DNS forwarder: cache, in-flight table, retries, TCP fallback, local names.

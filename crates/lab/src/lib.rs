@@ -1,0 +1,1 @@
+//! Development only: namespaces, veth pairs, bridges and peer processes that remove themselves.

@@ -1,0 +1,1 @@
+//! NAT44: mappings, filtering, sessions, ports, timeouts, ICMP errors, hairpinning, port forwards.

@@ -1,0 +1,287 @@
+//! Packet buffers and the pool they come from.
+
+use crate::LinkId;
+
+/// Room in front of a frame for headers that a link prepends (virtio-net: 12 bytes) or a later
+/// encapsulation adds.
+pub const HEADROOM: usize = 64;
+
+/// Largest frame of a large buffer: a 65,535-byte IP packet, Ethernet header and one VLAN tag, rounded up.
+pub const LARGE_FRAME_MAX: usize = 65_536 + 64;
+
+/// Largest frame of a small buffer: every frame of a 1500-byte link, with room to spare.
+pub const SMALL_FRAME_MAX: usize = 2048 - HEADROOM;
+
+/// A checksum that the sender left for hardware to finish.
+///
+/// The field holds the sum of the pseudo-header, not its complement; the rest is
+/// the sum over `start..end of packet` (virtio 1.2 §5.1.6.2, `VIRTIO_NET_HDR_F_NEEDS_CSUM`).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct PartialChecksum {
+    /// Offset from the start of the frame at which summing begins (the transport header).
+    pub start: u16,
+    /// Offset of the checksum field from `start`.
+    pub offset: u16,
+}
+
+/// What a super-packet is to be cut into.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum GsoKind {
+    /// TCP over IPv4.
+    TcpV4,
+    /// TCP over IPv4 whose segments may carry the CWR flag (`VIRTIO_NET_HDR_GSO_ECN`).
+    TcpV4Ecn,
+    /// UDP datagrams of equal size (`VIRTIO_NET_HDR_GSO_UDP_L4`).
+    Udp,
+}
+
+/// Segmentation left for later.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Gso {
+    /// Which headers each segment repeats.
+    pub kind: GsoKind,
+    /// Payload bytes per segment.
+    pub size: u16,
+}
+
+/// Work that the sender of a frame left undone.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Offload {
+    /// The transport checksum is partial.
+    pub checksum: Option<PartialChecksum>,
+    /// The frame stands for several.
+    pub gso: Option<Gso>,
+}
+
+impl Offload {
+    /// Nothing was left undone.
+    pub const NONE: Offload = Offload { checksum: None, gso: None };
+}
+
+/// An owned frame in a fixed-size buffer with [`HEADROOM`] in front.
+///
+/// **Shape**: `storage[start..start + len]` is the frame from its Ethernet header on. The bytes outside
+/// hold whatever an earlier frame left; [`crate::parse`] never looks there.
+pub struct PacketBuf {
+    storage: Box<[u8]>,
+    start: u32,
+    len: u32,
+    /// Work left undone by the sender.
+    pub offload: Offload,
+    /// The link that the frame arrived on.
+    pub ingress: LinkId,
+}
+
+impl PacketBuf {
+    /// Makes an empty buffer for frames of up to [`LARGE_FRAME_MAX`] bytes.
+    #[must_use]
+    pub fn large() -> Self {
+        Self::with_frame_max(LARGE_FRAME_MAX)
+    }
+
+    /// Makes an empty buffer for frames of up to [`SMALL_FRAME_MAX`] bytes.
+    #[must_use]
+    pub fn small() -> Self {
+        Self::with_frame_max(SMALL_FRAME_MAX)
+    }
+
+    fn with_frame_max(frame_max: usize) -> Self {
+        Self {
+            storage: vec![0; HEADROOM + frame_max].into_boxed_slice(),
+            start: HEADROOM as u32,
+            len: 0,
+            offload: Offload::NONE,
+            ingress: LinkId::WAN,
+        }
+    }
+
+    /// The frame.
+    #[must_use]
+    #[inline]
+    pub fn frame(&self) -> &[u8] {
+        &self.storage[self.start as usize..(self.start + self.len) as usize]
+    }
+
+    /// The frame, for writing.
+    #[inline]
+    pub fn frame_mut(&mut self) -> &mut [u8] {
+        &mut self.storage[self.start as usize..(self.start + self.len) as usize]
+    }
+
+    /// Length of the frame in bytes.
+    #[must_use]
+    #[inline]
+    pub fn len(&self) -> usize {
+        self.len as usize
+    }
+
+    /// Whether there is no frame in the buffer.
+    #[must_use]
+    #[inline]
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Longest frame that fits.
+    #[must_use]
+    #[inline]
+    pub fn frame_max(&self) -> usize {
+        self.storage.len() - HEADROOM
+    }
+
+    /// All the space a frame may fill, for a link to receive into; follow with [`Self::set_len`].
+    #[inline]
+    pub fn space_mut(&mut self) -> &mut [u8] {
+        &mut self.storage[self.start as usize..]
+    }
+
+    /// Says how much of the space holds the frame.
+    ///
+    /// # Panics
+    /// If the frame would not fit the buffer.
+    #[inline]
+    pub fn set_len(&mut self, len: usize) {
+        assert!(self.start as usize + len <= self.storage.len(), "frame longer than its buffer");
+        self.len = len as u32;
+    }
+
+    /// Empties the buffer and forgets what it knew of its frame.
+    #[inline]
+    pub fn clear(&mut self) {
+        self.start = HEADROOM as u32;
+        self.len = 0;
+        self.offload = Offload::NONE;
+    }
+
+    /// Replaces the frame by a copy of `frame`; `false` (and empty) if it does not fit.
+    #[inline]
+    #[must_use]
+    pub fn copy_from(&mut self, frame: &[u8]) -> bool {
+        self.clear();
+        let Some(space) = self.space_mut().get_mut(..frame.len()) else { return false };
+        space.copy_from_slice(frame);
+        self.len = frame.len() as u32;
+        true
+    }
+
+    /// A prefix of `N` bytes directly in front of the frame, for a link's own header.
+    ///
+    /// # Panics
+    /// If `N` is larger than the headroom left.
+    #[inline]
+    pub fn headroom_mut<const N: usize>(&mut self) -> &mut [u8; N] {
+        let start = self.start as usize;
+        let prefix = &mut self.storage[start - N..start];
+        prefix.try_into().expect("the slice is N long by construction")
+    }
+}
+
+impl std::fmt::Debug for PacketBuf {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let mut show = f.debug_struct("PacketBuf");
+        show.field("len", &self.len).field("ingress", &self.ingress);
+        show.field("offload", &self.offload).finish_non_exhaustive()
+    }
+}
+
+/// A worker's stock of buffers, all of one size.
+///
+/// The pool makes every buffer at the start; after that [`Pool::take`] and [`Pool::put`] only move them.
+pub struct Pool {
+    free: Vec<PacketBuf>,
+    capacity: usize,
+    frame_max: usize,
+}
+
+impl Pool {
+    /// Makes `count` large buffers. Their memory is zero pages until a frame touches it.
+    #[must_use]
+    pub fn large(count: usize) -> Self {
+        Self::of(count, PacketBuf::large)
+    }
+
+    /// Makes `count` small buffers.
+    #[must_use]
+    pub fn small(count: usize) -> Self {
+        Self::of(count, PacketBuf::small)
+    }
+
+    fn of(count: usize, make: fn() -> PacketBuf) -> Self {
+        let free: Vec<PacketBuf> = (0..count).map(|_| make()).collect();
+        let frame_max = free.first().map_or(0, PacketBuf::frame_max);
+        Self { free, capacity: count, frame_max }
+    }
+
+    /// Takes an empty buffer, or `None` if all are out.
+    #[inline]
+    pub fn take(&mut self) -> Option<PacketBuf> {
+        self.free.pop()
+    }
+
+    /// Brings a buffer home.
+    ///
+    /// # Panics
+    /// If the buffer is not of this pool's size, or the pool already has all its buffers.
+    #[inline]
+    pub fn put(&mut self, mut buf: PacketBuf) {
+        assert_eq!(buf.frame_max(), self.frame_max, "a buffer of another pool came home");
+        assert!(self.free.len() < self.capacity, "more buffers came home than went out");
+        buf.clear();
+        self.free.push(buf);
+    }
+
+    /// Buffers at home.
+    #[must_use]
+    pub fn available(&self) -> usize {
+        self.free.len()
+    }
+
+    /// Buffers at home and out.
+    #[must_use]
+    pub fn capacity(&self) -> usize {
+        self.capacity
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_frame_that_does_not_fit_leaves_the_buffer_empty() {
+        let mut buf = PacketBuf::small();
+        assert!(buf.copy_from(&[7; 60]));
+        assert_eq!(buf.frame(), [7; 60]);
+        assert!(!buf.copy_from(&[7; SMALL_FRAME_MAX + 1]));
+        assert!(buf.is_empty());
+    }
+
+    #[test]
+    fn a_buffer_comes_home_clean() {
+        let mut pool = Pool::small(1);
+        let mut buf = pool.take().unwrap();
+        assert!(pool.take().is_none());
+        assert!(buf.copy_from(&[1; 64]));
+        buf.offload.gso = Some(Gso { kind: GsoKind::Udp, size: 100 });
+        pool.put(buf);
+        let buf = pool.take().unwrap();
+        assert!(buf.is_empty());
+        assert_eq!(buf.offload, Offload::NONE);
+    }
+
+    #[test]
+    #[should_panic(expected = "another pool")]
+    fn a_buffer_of_another_size_is_refused() {
+        let mut pool = Pool::small(1);
+        let _out = pool.take();
+        pool.put(PacketBuf::large());
+    }
+
+    #[test]
+    fn headroom_lies_directly_before_the_frame() {
+        let mut buf = PacketBuf::small();
+        assert!(buf.copy_from(&[9; 60]));
+        *buf.headroom_mut::<10>() = [5; 10];
+        assert_eq!(buf.frame(), [9; 60]);
+    }
+}

@@ -1,0 +1,173 @@
+//! The Internet checksum: in full (RFC 1071) and by difference (RFC 1624).
+//!
+//! One's complement sums do not care about byte order as long as it is the same everywhere, so every
+//! function here reads 16-bit words big-endian and returns host integers that are the field's value.
+//! A difference is computed once per session and added to each packet's checksum with
+//! [`apply`]: RFC 1624 equation 3, which never yields the wrong zero of equation 2.
+
+/// Adds `bytes` to a running sum; an odd last byte is padded with zero.
+#[must_use]
+#[inline]
+pub fn sum(bytes: &[u8], initial: u32) -> u64 {
+    let mut total = u64::from(initial);
+    let (words, tail) = bytes.as_chunks::<4>();
+    for word in words {
+        total += u64::from(u32::from_be_bytes(*word));
+    }
+    let mut last = [0u8; 4];
+    last[..tail.len()].copy_from_slice(tail);
+    total + u64::from(u32::from_be_bytes(last))
+}
+
+/// Folds a running sum to 16 bits, not complemented.
+#[must_use]
+#[inline]
+pub fn fold(mut total: u64) -> u16 {
+    total = (total & 0xffff_ffff) + (total >> 32);
+    total = (total & 0xffff_ffff) + (total >> 32);
+    total = (total & 0xffff) + (total >> 16);
+    total = (total & 0xffff) + (total >> 16);
+    total = (total & 0xffff) + (total >> 16);
+    total as u16
+}
+
+/// The checksum field of `bytes`, whose own field must be zero or is being verified: a correct
+/// message yields 0.
+#[must_use]
+#[inline]
+pub fn of(bytes: &[u8]) -> u16 {
+    !fold(sum(bytes, 0))
+}
+
+/// The folded, not complemented sum of an IPv4 pseudo-header (RFC 793 §3.1).
+#[must_use]
+#[inline]
+pub fn pseudo_header(source: [u8; 4], destination: [u8; 4], protocol: u8, length: u16) -> u16 {
+    let addresses = sum(&source, 0) + sum(&destination, 0);
+    fold(addresses + u64::from(protocol) + u64::from(length))
+}
+
+/// A change to the data under a checksum, as the folded sum of `~old + new` over its 16-bit words.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Delta(pub u16);
+
+impl Delta {
+    /// No change.
+    pub const NONE: Delta = Delta(0);
+
+    /// The difference made by replacing a 16-bit word.
+    #[must_use]
+    #[inline]
+    pub fn word(old: u16, new: u16) -> Self {
+        Self(fold(u64::from(!old) + u64::from(new)))
+    }
+
+    /// The difference made by replacing a 32-bit word at an even offset.
+    #[must_use]
+    #[inline]
+    pub fn long(old: u32, new: u32) -> Self {
+        let old = [(old >> 16) as u16, old as u16];
+        let new = [(new >> 16) as u16, new as u16];
+        Self::word(old[0], new[0]).and(Self::word(old[1], new[1]))
+    }
+
+    /// Both changes together.
+    #[must_use]
+    #[inline]
+    pub fn and(self, other: Delta) -> Self {
+        Self(fold(u64::from(self.0) + u64::from(other.0)))
+    }
+}
+
+/// Applies a difference to a checksum field (RFC 1624 eqn. 3: `HC' = ~(~HC + ~m + m')`).
+#[must_use]
+#[inline]
+pub fn apply(checksum: u16, delta: Delta) -> u16 {
+    !fold(u64::from(!checksum) + u64::from(delta.0))
+}
+
+/// Applies a difference to the checksum field of UDP, where 0 means "none" and stays 0
+/// (RFC 3022 §4.1), and where a computed 0 is sent as all ones (RFC 768).
+#[must_use]
+#[inline]
+pub fn apply_udp(checksum: u16, delta: Delta) -> u16 {
+    if checksum == 0 {
+        return 0;
+    }
+    match apply(checksum, delta) {
+        0 => 0xffff,
+        other => other,
+    }
+}
+
+/// Applies a difference to a *partial* checksum: the field holds the pseudo-header's sum itself, not its
+/// complement, so the change is added directly.
+#[must_use]
+#[inline]
+pub fn apply_partial(checksum: u16, delta: Delta) -> u16 {
+    fold(u64::from(checksum) + u64::from(delta.0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn rfc1071_example() {
+        let data = [0x00, 0x01, 0xf2, 0x03, 0xf4, 0xf5, 0xf6, 0xf7];
+        assert_eq!(fold(sum(&data, 0)), 0xddf2);
+        assert_eq!(of(&data), !0xddf2);
+    }
+
+    #[test]
+    fn rfc1624_example_keeps_the_right_zero() {
+        // RFC 1624 §4: HC = 0xDD2F, m = 0x5555, m' = 0x3285 gives 0x0000, not 0xFFFF.
+        assert_eq!(apply(0xdd2f, Delta::word(0x5555, 0x3285)), 0x0000);
+    }
+
+    #[test]
+    fn a_udp_checksum_of_zero_stays_zero() {
+        assert_eq!(apply_udp(0, Delta::word(1, 2)), 0);
+    }
+
+    /// Sums 16-bit words one by one, as slowly and plainly as RFC 1071 §1 puts it.
+    fn plain(bytes: &[u8]) -> u16 {
+        let mut total = 0u32;
+        for pair in bytes.chunks(2) {
+            let low = pair.get(1).copied().unwrap_or(0);
+            total += u32::from(u16::from_be_bytes([pair[0], low]));
+            total = (total & 0xffff) + (total >> 16);
+        }
+        total as u16
+    }
+
+    proptest! {
+        #[test]
+        fn the_fast_sum_equals_the_plain_one(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
+            prop_assert_eq!(fold(sum(&bytes, 0)), plain(&bytes));
+        }
+
+        #[test]
+        fn incremental_equals_full(
+            mut bytes in proptest::collection::vec(any::<u8>(), 20..60),
+            at in 0usize..4,
+            new in any::<u32>(),
+        ) {
+            let at = at * 4;
+            let before = of(&bytes);
+            let old = u32::from_be_bytes(bytes[at..at + 4].try_into().unwrap());
+            bytes[at..at + 4].copy_from_slice(&new.to_be_bytes());
+            let full = of(&bytes);
+            let incremental = apply(before, Delta::long(old, new));
+            // 0x0000 and 0xffff are the same number; which one a full sum gives depends on the data.
+            prop_assert!(full == incremental || (full ^ incremental) == 0xffff && (full == 0 || full == 0xffff));
+        }
+
+        #[test]
+        fn a_delta_and_its_reverse_cancel(checksum in 1u16..0xffff, old in any::<u32>(), new in any::<u32>()) {
+            let there = apply(checksum, Delta::long(old, new));
+            prop_assert_eq!(apply(there, Delta::long(new, old)), checksum);
+        }
+    }
+}

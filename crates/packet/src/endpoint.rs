@@ -1,0 +1,195 @@
+//! Endpoints, their roles, and the key of a flow.
+
+use std::fmt;
+use std::net::Ipv4Addr;
+
+/// A transport protocol that carries endpoints, by its IP protocol number.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+#[repr(u8)]
+pub enum Protocol {
+    /// ICMP queries; the identifier stands for the port (RFC 5508 §3).
+    Icmp = 1,
+    /// TCP.
+    Tcp = 6,
+    /// UDP.
+    Udp = 17,
+}
+
+impl Protocol {
+    /// All of them, in numeric order.
+    pub const ALL: [Protocol; 3] = [Protocol::Icmp, Protocol::Tcp, Protocol::Udp];
+
+    /// The protocol with this IP protocol number.
+    #[must_use]
+    pub const fn from_number(number: u8) -> Option<Self> {
+        match number {
+            1 => Some(Self::Icmp),
+            6 => Some(Self::Tcp),
+            17 => Some(Self::Udp),
+            _ => None,
+        }
+    }
+
+    /// Lower-case name as configurations and tables write it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Icmp => "icmp",
+            Self::Tcp => "tcp",
+            Self::Udp => "udp",
+        }
+    }
+}
+
+impl fmt::Display for Protocol {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// An address and a port; for ICMP queries the identifier is the port.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Endpoint {
+    /// The host.
+    pub address: Ipv4Addr,
+    /// Port or ICMP identifier, host byte order.
+    pub port: u16,
+}
+
+impl Endpoint {
+    /// Makes an endpoint.
+    #[must_use]
+    pub const fn new(address: Ipv4Addr, port: u16) -> Self {
+        Self { address, port }
+    }
+}
+
+impl fmt::Display for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.address, self.port)
+    }
+}
+
+impl fmt::Debug for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// An endpoint of a host behind the router (RFC 4787 §2).
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct Internal(pub Endpoint);
+
+/// The endpoint that stands for an internal one on the outside (RFC 4787 §2).
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct External(pub Endpoint);
+
+/// The endpoint of the peer, as the side that names it sees it.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct Remote(pub Endpoint);
+
+/// Which side of the translator a packet arrived on.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+#[repr(u8)]
+pub enum Side {
+    /// From a LAN, or from the router itself.
+    Inside = 0,
+    /// From the WAN.
+    Outside = 1,
+}
+
+/// What identifies one direction of a flow: addresses, ports, protocol and the side it arrives on.
+///
+/// **Shape**: two words, so that comparing is two compares. The first holds source and destination
+/// address, the second source port, destination port, protocol and side.
+///
+/// ICMP queries: a request carries its identifier as source port and 0 as destination port, a reply
+/// 0 as source port and the identifier as destination port. So reversing a key works as for UDP.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct FlowKey([u64; 2]);
+
+impl FlowKey {
+    /// Makes a key from the fields of a packet.
+    #[must_use]
+    #[inline]
+    pub fn new(protocol: Protocol, source: Endpoint, destination: Endpoint, side: Side) -> Self {
+        let addresses =
+            u64::from(u32::from(source.address)) << 32 | u64::from(u32::from(destination.address));
+        let rest = u64::from(source.port) << 48
+            | u64::from(destination.port) << 32
+            | u64::from(protocol as u8) << 8
+            | side as u64;
+        Self([addresses, rest])
+    }
+
+    /// Source endpoint.
+    #[must_use]
+    #[inline]
+    pub fn source(self) -> Endpoint {
+        Endpoint::new(Ipv4Addr::from((self.0[0] >> 32) as u32), (self.0[1] >> 48) as u16)
+    }
+
+    /// Destination endpoint.
+    #[must_use]
+    #[inline]
+    pub fn destination(self) -> Endpoint {
+        Endpoint::new(Ipv4Addr::from(self.0[0] as u32), (self.0[1] >> 32) as u16)
+    }
+
+    /// Transport protocol.
+    ///
+    /// # Panics
+    /// Never: a key is only made from a [`Protocol`].
+    #[must_use]
+    #[inline]
+    pub fn protocol(self) -> Protocol {
+        Protocol::from_number((self.0[1] >> 8) as u8).expect("a key is made from a protocol")
+    }
+
+    /// Side of arrival.
+    #[must_use]
+    #[inline]
+    pub fn side(self) -> Side {
+        if self.0[1] & 1 == 0 { Side::Inside } else { Side::Outside }
+    }
+
+    /// The two words, for hashing.
+    #[must_use]
+    #[inline]
+    pub fn words(self) -> [u64; 2] {
+        self.0
+    }
+}
+
+impl fmt::Debug for FlowKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{} {} > {} {:?}",
+            self.protocol(),
+            self.source(),
+            self.destination(),
+            self.side()
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_returns_what_it_was_made_from() {
+        let source = Endpoint::new(Ipv4Addr::new(10, 0, 0, 2), 0xfffe);
+        let destination = Endpoint::new(Ipv4Addr::new(255, 1, 2, 3), 53);
+        for protocol in Protocol::ALL {
+            for side in [Side::Inside, Side::Outside] {
+                let key = FlowKey::new(protocol, source, destination, side);
+                assert_eq!(
+                    (key.protocol(), key.source(), key.destination(), key.side()),
+                    (protocol, source, destination, side)
+                );
+            }
+        }
+    }
+}

@@ -1,0 +1,34 @@
+//! The vocabulary that every other room speaks.
+//!
+//! A frame lives in a [`PacketBuf`]; [`parse`] turns its bytes into [`Parsed`] once, and nothing
+//! downstream reads a header before that. Times are [`Instant`]s handed in by the caller: this crate
+//! (like every core crate) never reads a clock. A packet that cannot go on has exactly one
+//! [`DropReason`], and every reason has a sentence for the operator.
+//!
+//! Non-goals: no I/O, no allocation after a buffer is made, no policy.
+//!
+//! Limits: a frame is at most [`LARGE_FRAME_MAX`] bytes (one 64 KiB super-packet and its headers), a
+//! batch at most [`BATCH_MAX`] packets.
+
+mod address;
+mod batch;
+mod buf;
+pub mod checksum;
+mod endpoint;
+//GSO
+//HEADER
+//ICMP
+//PARSE
+mod reason;
+mod time;
+
+pub use address::{LinkId, MacAddr, ParseMacError, WorkerId};
+pub use batch::{BATCH_MAX, Batch};
+pub use buf::{
+    Gso, GsoKind, HEADROOM, LARGE_FRAME_MAX, Offload, PacketBuf, PartialChecksum, Pool,
+    SMALL_FRAME_MAX,
+};
+pub use endpoint::{Endpoint, External, FlowKey, Internal, Protocol, Remote, Side};
+//USEPARSE
+pub use reason::{DropReason, PuntReason};
+pub use time::Instant;

@@ -1,0 +1,1 @@
+//! The path of a packet: outbound and inbound, in passes over a batch; snapshot, verdicts, counters.

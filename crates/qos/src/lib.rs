@@ -1,0 +1,1 @@
+//! Token bucket, CoDel and FQ-CoDel (RFC 8289, 8290); enqueue and dequeue take the time.

@@ -1,0 +1,3 @@
+//! See the crate description in the manifest.
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! Development only: virtual links and clock, seeded faults, a reference model of NAT.

@@ -1,0 +1,1 @@
+//! Leases, runtime forwards and reservations on stable storage (redb).

@@ -1,0 +1,1 @@
+//! Scenario and namespace tests live in `tests/tests`; this library holds what they share.
