@@ -15,10 +15,10 @@ mod batch;
 mod buf;
 pub mod checksum;
 mod endpoint;
-//GSO
-//HEADER
-//ICMP
-//PARSE
+pub mod gso;
+pub mod header;
+pub mod icmp;
+mod parse;
 mod reason;
 mod time;
 
@@ -29,6 +29,6 @@ pub use buf::{
     SMALL_FRAME_MAX,
 };
 pub use endpoint::{Endpoint, External, FlowKey, Internal, Protocol, Remote, Side};
-//USEPARSE
+pub use parse::{Arp, Datagram, IcmpKind, L4, Parsed, parse};
 pub use reason::{DropReason, PuntReason};
 pub use time::Instant;
