@@ -70,6 +70,8 @@ pub struct PacketBuf {
     pub offload: Offload,
     /// The link that the frame arrived on.
     pub ingress: LinkId,
+    /// The link that the frame leaves by, once a verdict says so.
+    pub egress: LinkId,
 }
 
 impl PacketBuf {
@@ -92,6 +94,7 @@ impl PacketBuf {
             len: 0,
             offload: Offload::NONE,
             ingress: LinkId::WAN,
+            egress: LinkId::WAN,
         }
     }
 
