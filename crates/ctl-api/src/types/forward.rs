@@ -1,0 +1,327 @@
+//! Ports that lead inside.
+
+use std::fmt;
+use std::net::{Ipv4Addr, SocketAddrV4};
+use std::str::FromStr;
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+
+use super::serde_as_text;
+
+/// Longest host name that a forward accepts (RFC 1035 §2.3.4).
+const NAME_BYTES_MAX: usize = 253;
+
+/// Longest label of a host name (RFC 1035 §2.3.4).
+const LABEL_BYTES_MAX: usize = 63;
+
+/// Transport protocols that a forward covers.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ForwardProtocol {
+    /// TCP only.
+    Tcp,
+    /// UDP only.
+    Udp,
+    /// TCP and UDP.
+    Both,
+}
+
+impl ForwardProtocol {
+    /// The protocols one by one.
+    #[must_use]
+    pub fn protocols(self) -> &'static [packet::Protocol] {
+        match self {
+            Self::Tcp => &[packet::Protocol::Tcp],
+            Self::Udp => &[packet::Protocol::Udp],
+            Self::Both => &[packet::Protocol::Tcp, packet::Protocol::Udp],
+        }
+    }
+}
+
+impl fmt::Display for ForwardProtocol {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Tcp => "tcp",
+            Self::Udp => "udp",
+            Self::Both => "both",
+        })
+    }
+}
+
+/// One external port or a range of them, both ends included.
+///
+/// **Shape**: text in JSON, `"8080"` or `"27000-27015"`; a bare number is read too.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct PortRange {
+    first: u16,
+    last: u16,
+}
+
+impl PortRange {
+    /// A range, or `None` if it is empty or holds port 0.
+    #[must_use]
+    pub fn new(first: u16, last: u16) -> Option<Self> {
+        (first != 0 && first <= last).then_some(Self { first, last })
+    }
+
+    /// Lowest port.
+    #[must_use]
+    pub fn first(self) -> u16 {
+        self.first
+    }
+
+    /// Highest port.
+    #[must_use]
+    pub fn last(self) -> u16 {
+        self.last
+    }
+
+    /// Whether a port is in both.
+    #[must_use]
+    pub fn overlaps(self, other: Self) -> bool {
+        self.first <= other.last && other.first <= self.last
+    }
+}
+
+impl fmt::Display for PortRange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.first == self.last {
+            write!(f, "{}", self.first)
+        } else {
+            write!(f, "{}-{}", self.first, self.last)
+        }
+    }
+}
+
+/// The text is not a port or a range of ports.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("{text:?} is not a port (1-65535) or a range such as 27000-27015")]
+pub struct ParsePortRangeError {
+    text: String,
+}
+
+impl FromStr for PortRange {
+    type Err = ParsePortRangeError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let (first, last) = text.split_once('-').unwrap_or((text, text));
+        let range = parse_port(first).zip(parse_port(last));
+        range
+            .and_then(|(first, last)| Self::new(first, last))
+            .ok_or_else(|| ParsePortRangeError { text: text.to_owned() })
+    }
+}
+
+/// Reads a port as digits alone: no sign, not zero.
+fn parse_port(text: &str) -> Option<u16> {
+    let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    text.parse().ok().filter(|port| digits && *port != 0)
+}
+
+impl Serialize for PortRange {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for PortRange {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        #[serde(untagged)]
+        enum Raw {
+            Number(u16),
+            Text(String),
+        }
+        match Raw::deserialize(deserializer)? {
+            Raw::Number(port) => {
+                Self::new(port, port).ok_or_else(|| de::Error::custom("port 0 is not a port"))
+            }
+            Raw::Text(text) => text.parse().map_err(de::Error::custom),
+        }
+    }
+}
+
+/// Where a forward leads: a host and, unless it stays the same, a port.
+///
+/// **Shape**: text in JSON, `"10.0.0.5:80"`, `"10.0.0.5"`, `"web:80"` or `"web"`. For a range of ports, the
+/// port given is the one that the first of the range becomes.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ForwardTarget {
+    /// The host inside.
+    pub host: ForwardHost,
+    /// Port there; the external one if absent.
+    pub port: Option<u16>,
+}
+
+/// The host that a forward leads to.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum ForwardHost {
+    /// A fixed address.
+    Address(Ipv4Addr),
+    /// A lease or reservation by name; follows the host to another address.
+    Name(String),
+}
+
+impl fmt::Display for ForwardTarget {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.host {
+            ForwardHost::Address(address) => write!(f, "{address}")?,
+            ForwardHost::Name(name) => f.write_str(name)?,
+        }
+        match self.port {
+            Some(port) => write!(f, ":{port}"),
+            None => Ok(()),
+        }
+    }
+}
+
+/// The text is not a host with or without a port.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("{text:?} is not a host such as 10.0.0.5:80, web:80 or web")]
+pub struct ParseTargetError {
+    text: String,
+}
+
+impl FromStr for ForwardTarget {
+    type Err = ParseTargetError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let error = || ParseTargetError { text: text.to_owned() };
+        let (host, port) = match text.split_once(':') {
+            Some((host, port)) => (host, Some(parse_port(port).ok_or_else(error)?)),
+            None => (text, None),
+        };
+        let host = match host.parse::<Ipv4Addr>() {
+            Ok(address) => ForwardHost::Address(address),
+            Err(_) if is_host_name(host) => ForwardHost::Name(host.to_ascii_lowercase()),
+            Err(_) => return Err(error()),
+        };
+        Ok(Self { host, port })
+    }
+}
+
+serde_as_text!(ForwardTarget);
+
+/// Whether `text` may name a host: labels of letters, digits and inner hyphens (RFC 1123 §2.1), and
+/// not all digits and dots, which would be a mistyped address.
+fn is_host_name(text: &str) -> bool {
+    let label = |label: &str| {
+        (1..=LABEL_BYTES_MAX).contains(&label.len())
+            && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
+            && !label.starts_with('-')
+            && !label.ends_with('-')
+    };
+    text.len() <= NAME_BYTES_MAX
+        && text.split('.').all(label)
+        && !text.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.')
+}
+
+/// A forward to open.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ForwardSpec {
+    /// Protocols it covers.
+    pub protocol: ForwardProtocol,
+    /// External port or range.
+    pub port: PortRange,
+    /// Where it leads.
+    pub to: ForwardTarget,
+}
+
+/// Who asked for a forward.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ForwardSource {
+    /// The configuration file; changed there only.
+    Config,
+    /// The operator through the control socket; survives restarts.
+    Runtime,
+}
+
+impl fmt::Display for ForwardSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Config => "config",
+            Self::Runtime => "runtime",
+        })
+    }
+}
+
+/// A forward that exists.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Forward {
+    /// `protocol/port`, unique among forwards and stable across restarts.
+    pub id: String,
+    /// Protocols it covers.
+    pub protocol: ForwardProtocol,
+    /// External port or range.
+    pub port: PortRange,
+    /// Where it leads, as it was asked for.
+    pub to: ForwardTarget,
+    /// Who asked for it.
+    pub source: ForwardSource,
+    /// Whether packets pass: the WAN has an address and the target is known.
+    pub enabled: bool,
+    /// The internal endpoint of its first port; `null` while the name has no lease.
+    pub resolved: Option<SocketAddrV4>,
+}
+
+impl Forward {
+    /// What identifies a forward.
+    #[must_use]
+    pub fn id_of(protocol: ForwardProtocol, port: PortRange) -> String {
+        format!("{protocol}/{port}")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ports_read_and_print_alike() {
+        for text in ["1", "8080", "27000-27015", "65535"] {
+            assert_eq!(text.parse::<PortRange>().unwrap().to_string(), text);
+        }
+        assert_eq!("5-5".parse::<PortRange>().unwrap().to_string(), "5");
+    }
+
+    #[test]
+    fn ports_that_are_none_are_refused() {
+        for text in ["", "0", "-", "5-", "-5", "9-5", "65536", "+80", "1-2-3", " 80"] {
+            assert!(text.parse::<PortRange>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_port_in_json_may_be_a_number() {
+        assert_eq!(
+            serde_json::from_str::<PortRange>("8080").unwrap(),
+            serde_json::from_str::<PortRange>("\"8080\"").unwrap()
+        );
+        assert!(serde_json::from_str::<PortRange>("0").is_err());
+    }
+
+    #[test]
+    fn targets_read_and_print_alike() {
+        for text in ["10.0.0.5:80", "10.0.0.5", "web:80", "minecraft", "a-b.home.arpa:1"] {
+            assert_eq!(text.parse::<ForwardTarget>().unwrap().to_string(), text);
+        }
+    }
+
+    #[test]
+    fn targets_that_are_none_are_refused() {
+        for text in
+            ["", ":80", "web:", "web:0", "10.0.0.256", "10.0.0", "-a", "a_b", "a..b", "a:1:2"]
+        {
+            assert!(text.parse::<ForwardTarget>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn ranges_that_share_a_port_overlap() {
+        let range = |text: &str| text.parse::<PortRange>().unwrap();
+        assert!(range("10-20").overlaps(range("20-30")));
+        assert!(!range("10-20").overlaps(range("21")));
+    }
+}
