@@ -25,8 +25,8 @@ mod time;
 pub use address::{LinkId, MacAddr, ParseMacError, WorkerId};
 pub use batch::{BATCH_MAX, Batch};
 pub use buf::{
-    Gso, GsoKind, HEADROOM, LARGE_FRAME_MAX, Offload, PacketBuf, PartialChecksum, Pool,
-    SMALL_FRAME_MAX,
+    Gso, GsoKind, HEADROOM, Home, LARGE_FRAME_MAX, Offload, Offloads, PacketBuf, PartialChecksum,
+    Pool, SMALL_FRAME_MAX,
 };
 pub use endpoint::{Endpoint, External, FlowKey, Internal, Protocol, Remote, Side};
 pub use parse::{Arp, Datagram, IcmpKind, L4, Parsed, parse};

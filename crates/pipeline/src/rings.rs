@@ -55,7 +55,7 @@ impl Rings {
     #[must_use]
     pub fn new() -> Self {
         let free = ArrayQueue::new(2 * RING_LEN);
-        while free.push(PacketBuf::small()).is_ok() {}
+        while free.push(PacketBuf::for_rings()).is_ok() {}
         Self { free, punt: ArrayQueue::new(RING_LEN), inject: ArrayQueue::new(RING_LEN) }
     }
 
