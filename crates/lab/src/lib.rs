@@ -82,14 +82,14 @@ impl Lab {
     /// If a name is taken or longer than 15 bytes, or a MAC address is malformed.
     pub fn veth<'a>(&self, a: impl Into<End<'a>>, b: impl Into<End<'a>>) -> Result<()> {
         let (a, b) = (a.into(), b.into());
-        let mut argv = vec!["ip", "link", "add", a.link];
+        let mut argv = vec!["ip", "link", "add", "name", a.link];
         argv.extend(a.mac.iter().flat_map(|mac| ["address", mac]));
         argv.extend(["type", "veth", "peer", "name", b.link]);
         argv.extend(b.mac.iter().flat_map(|mac| ["address", mac]));
         argv.extend(["netns", b.namespace.name()]);
         a.namespace.exec(argv).context("make a veth pair")?;
         for end in [&a, &b] {
-            end.namespace.exec(["ip", "link", "set", end.link, "up"])?;
+            end.namespace.exec(["ip", "link", "set", "dev", end.link, "up"])?;
         }
         Ok(())
     }
@@ -100,11 +100,12 @@ impl Lab {
     /// If a port does not exist.
     pub fn bridge(&self, namespace: &Namespace, name: &str, ports: &[&str]) -> Result<()> {
         let forward_delay_zero = ["type", "bridge", "stp_state", "0", "forward_delay", "0"];
-        namespace.exec(["ip", "link", "add", name].into_iter().chain(forward_delay_zero))?;
-        namespace.exec(["ip", "link", "set", name, "up"])?;
+        namespace
+            .exec(["ip", "link", "add", "name", name].into_iter().chain(forward_delay_zero))?;
+        namespace.exec(["ip", "link", "set", "dev", name, "up"])?;
         for port in ports {
-            namespace.exec(["ip", "link", "set", port, "master", name])?;
-            namespace.exec(["ip", "link", "set", port, "up"])?;
+            namespace.exec(["ip", "link", "set", "dev", port, "master", name])?;
+            namespace.exec(["ip", "link", "set", "dev", port, "up"])?;
         }
         Ok(())
     }
