@@ -24,7 +24,9 @@
 
 #[cfg(target_os = "linux")]
 mod af_packet;
+mod faulty;
 mod interfaces;
+mod memory;
 #[cfg(target_os = "linux")]
 #[allow(unsafe_code, reason = "the one module that calls the operating system directly")]
 mod sys;
@@ -38,7 +40,9 @@ use packet::{Batch, MacAddr, PacketBuf, Pool};
 
 #[cfg(target_os = "linux")]
 pub use af_packet::{AfPacket, BATCH_BYTES_MAX};
+pub use faulty::{FaultCounters, Faults, FaultyLink};
 pub use interfaces::{Interface, OpenError, interfaces};
+pub use memory::{MemoryEnd, MemoryLink};
 
 /// Length of an Ethernet header, which an MTU does not count.
 pub const ETHERNET_HEADER_LEN: usize = 14;
