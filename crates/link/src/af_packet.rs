@@ -303,7 +303,7 @@ fn set_options(socket: BorrowedFd<'_>) -> io::Result<()> {
 }
 
 /// Tells the kernel's stack to answer nothing on the link, whatever addresses it has elsewhere.
-fn silence_kernel(link: &str) {
+pub(crate) fn silence_kernel(link: &str) {
     let settings = [
         // No router solicitations, no neighbour discovery, no link-local address.
         ("ipv6", "disable_ipv6", "1"),

@@ -24,7 +24,12 @@
 
 #[cfg(target_os = "linux")]
 mod af_packet;
+mod capture;
+mod faulty;
 mod interfaces;
+mod memory;
+mod pcap_file;
+mod pnet_link;
 #[cfg(target_os = "linux")]
 #[allow(unsafe_code, reason = "the one module that calls the operating system directly")]
 mod sys;
@@ -38,7 +43,15 @@ use packet::{Batch, MacAddr, PacketBuf, Pool};
 
 #[cfg(target_os = "linux")]
 pub use af_packet::{AfPacket, BATCH_BYTES_MAX};
+pub use capture::{CaptureLink, PcapLink};
+pub use faulty::{FaultCounters, Faults, FaultyLink};
 pub use interfaces::{Interface, OpenError, interfaces};
+pub use memory::{MemoryEnd, MemoryLink};
+pub use pcap_file::{
+    CaptureError, CaptureWriter, CapturedFrame, Direction, Frames, LinkType, NotEthernet,
+    read_frames, to_ethernet,
+};
+pub use pnet_link::PnetLink;
 
 /// Length of an Ethernet header, which an MTU does not count.
 pub const ETHERNET_HEADER_LEN: usize = 14;
@@ -60,7 +73,8 @@ pub trait Link: Send {
     /// Adds the frames that are there to `batch`, without waiting, in buffers from `pool`.
     ///
     /// Returns how many were added: 0 if none is there, the batch is full or the pool is empty. A frame
-    /// that can't be delivered is skipped and counted.
+    /// that can't be delivered is skipped and counted. After an error, the frames that were received
+    /// before it are in the batch.
     ///
     /// # Errors
     /// If the operating system reports a failure of the link itself, such as `ENETDOWN` once when

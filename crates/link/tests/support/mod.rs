@@ -1,5 +1,7 @@
 //! What the tests of real links share.
 
+#![allow(dead_code, reason = "each test binary uses its part")]
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
@@ -77,6 +79,10 @@ pub struct Station<L> {
 impl<L: Link> Station<L> {
     pub fn new(link: L) -> Self {
         Self { link }
+    }
+
+    pub fn into_link(self) -> L {
+        self.link
     }
 
     /// Lets 10.0.0.2 in `peer` ping us once; whether the answer arrived.
