@@ -79,6 +79,8 @@ pub struct LinkId(pub u8);
 impl LinkId {
     /// The link that faces the Internet.
     pub const WAN: LinkId = LinkId(0);
+    /// Not a link: the router's own stack, as source or destination of a flow.
+    pub const LOCAL: LinkId = LinkId(u8::MAX);
 
     /// Position in an array of per-link things.
     #[must_use]

@@ -58,6 +58,48 @@ impl Offload {
     pub const NONE: Offload = Offload { checksum: None, gso: None };
 }
 
+/// What a link can do for a sender: which metadata a frame may carry when it is sent.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Offloads {
+    /// Finishes partial checksums.
+    pub checksum: bool,
+    /// Cuts TCP super-packets, with or without ECN.
+    pub tcp_segmentation: bool,
+    /// Cuts UDP super-packets.
+    pub udp_segmentation: bool,
+}
+
+impl Offloads {
+    /// Frames must be complete.
+    pub const NONE: Offloads =
+        Offloads { checksum: false, tcp_segmentation: false, udp_segmentation: false };
+    /// Everything that a virtio-net header can say.
+    pub const ALL: Offloads =
+        Offloads { checksum: true, tcp_segmentation: true, udp_segmentation: true };
+
+    /// Whether a frame with this metadata may be sent as it is.
+    #[must_use]
+    #[inline]
+    pub fn allow(self, offload: Offload) -> bool {
+        let checksum = offload.checksum.is_none() || self.checksum;
+        let segmentation = match offload.gso.map(|gso| gso.kind) {
+            None => true,
+            Some(GsoKind::TcpV4 | GsoKind::TcpV4Ecn) => self.tcp_segmentation,
+            Some(GsoKind::Udp) => self.udp_segmentation,
+        };
+        checksum && segmentation
+    }
+}
+
+/// Where a buffer goes when its frame is done with.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Home {
+    /// The pool of its worker.
+    Worker,
+    /// The rings between a worker and the control thread.
+    Rings,
+}
+
 /// An owned frame in a fixed-size buffer with [`HEADROOM`] in front.
 ///
 /// **Shape**: `storage[start..start + len]` is the frame from its Ethernet header on. The bytes outside
@@ -66,10 +108,13 @@ pub struct PacketBuf {
     storage: Box<[u8]>,
     start: u32,
     len: u32,
+    home: Home,
     /// Work left undone by the sender.
     pub offload: Offload,
     /// The link that the frame arrived on.
     pub ingress: LinkId,
+    /// The link that the frame leaves by, once a verdict says so.
+    pub egress: LinkId,
 }
 
 impl PacketBuf {
@@ -85,13 +130,28 @@ impl PacketBuf {
         Self::with_frame_max(SMALL_FRAME_MAX)
     }
 
+    /// Makes an empty small buffer that goes round in the rings.
+    #[must_use]
+    pub fn for_rings() -> Self {
+        Self { home: Home::Rings, ..Self::small() }
+    }
+
+    /// Where the buffer belongs.
+    #[must_use]
+    #[inline]
+    pub fn home(&self) -> Home {
+        self.home
+    }
+
     fn with_frame_max(frame_max: usize) -> Self {
         Self {
             storage: vec![0; HEADROOM + frame_max].into_boxed_slice(),
             start: HEADROOM as u32,
             len: 0,
+            home: Home::Worker,
             offload: Offload::NONE,
             ingress: LinkId::WAN,
+            egress: LinkId::WAN,
         }
     }
 

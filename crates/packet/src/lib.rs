@@ -15,20 +15,20 @@ mod batch;
 mod buf;
 pub mod checksum;
 mod endpoint;
-//GSO
-//HEADER
-//ICMP
-//PARSE
+pub mod gso;
+pub mod header;
+pub mod icmp;
+mod parse;
 mod reason;
 mod time;
 
 pub use address::{LinkId, MacAddr, ParseMacError, WorkerId};
 pub use batch::{BATCH_MAX, Batch};
 pub use buf::{
-    Gso, GsoKind, HEADROOM, LARGE_FRAME_MAX, Offload, PacketBuf, PartialChecksum, Pool,
-    SMALL_FRAME_MAX,
+    Gso, GsoKind, HEADROOM, Home, LARGE_FRAME_MAX, Offload, Offloads, PacketBuf, PartialChecksum,
+    Pool, SMALL_FRAME_MAX,
 };
 pub use endpoint::{Endpoint, External, FlowKey, Internal, Protocol, Remote, Side};
-//USEPARSE
+pub use parse::{Arp, Datagram, IcmpKind, L4, Parsed, parse};
 pub use reason::{DropReason, PuntReason};
 pub use time::Instant;

@@ -1,1 +1,43 @@
-//! The path of a packet: outbound and inbound, in passes over a batch; snapshot, verdicts, counters.
+//! The path of a packet, from a link's batch to the egress queues.
+//!
+//! [`Worker::receive`] takes a batch through [`outbound`], [`inbound`] or [`local`], which leave one
+//! [`Verdict`] per packet; then it carries the verdicts out and counts each, in one place. Decisions depend on
+//! the packet, the flow table, the neighbour table and an immutable [`Snapshot`]; on nothing else, and the time is
+//! a parameter.
+//!
+//! | verdict | what follows |
+//! |---|---|
+//! | `Forward` | rewritten and addressed: [`Egress::enqueue`] |
+//! | `Reply` | became an ICMP error: back out, past the shaper |
+//! | `Punt` | a copy goes to the control thread by [`Rings`] |
+//! | `Resolve` | the same, untouched, to come back when the neighbour is known |
+//! | `Drop` | counted by reason |
+//!
+//! Limits: a batch is one link's; injected packets per batch, ICMP errors per second, buffers in the shapers and
+//! in the rings are constants of their modules. Threads: a [`Worker`] and its [`Egress`] belong to one thread; the
+//! tables, [`Counters`] and [`Rings`] are shared with others.
+//!
+//! Non-goals: no I/O, no clock, no policy of its own.
+
+mod counters;
+mod egress;
+mod limit;
+mod mss;
+mod path;
+mod rings;
+mod snapshot;
+mod step;
+mod verdict;
+mod worker;
+
+pub use counters::{Counter, Counters, LINKS_MAX, LinkCounts};
+pub use egress::{Egress, EgressLink, Shapers};
+pub use path::{inbound, local, outbound};
+pub use rings::{Inject, Punted, RING_LEN, Rings};
+pub use snapshot::{LinkFacts, Runtime, Snapshot, WanAddress, lan_id};
+pub use step::Tag;
+pub use verdict::Verdict;
+pub use worker::Worker;
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,120 @@
+//! Frames that wait for the MAC address of their next hop.
+
+use std::collections::VecDeque;
+use std::net::Ipv4Addr;
+
+use packet::{LinkId, Offload};
+
+use super::Key;
+
+/// Frames that may wait for one neighbour: the first window of a TCP flow or a burst of datagrams, no
+/// more, since a neighbour that is there answers within a millisecond.
+pub const FRAMES_PER_NEIGHBOUR_MAX: usize = 8;
+
+/// Frames that may wait in all: half a megabyte at their longest.
+pub const WAITING_MAX: usize = 256;
+
+/// Longest frame that may wait, in bytes: any of a 1500-byte link. Super-packets follow a handshake,
+/// by which time the neighbour is known.
+pub const WAITING_FRAME_LEN_MAX: usize = 2048;
+
+/// A frame whose next hop is not known yet, as it arrived.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct WaitingFrame {
+    /// The link that it arrived on, and on which it is to be injected again.
+    pub ingress: LinkId,
+    /// Work left undone by its sender.
+    pub offload: Offload,
+    /// Its bytes from the Ethernet header on.
+    pub frame: Vec<u8>,
+}
+
+/// Frames in order of arrival, whatever they wait for: with 256 of them a scan is cheap, and the
+/// oldest is at the front.
+#[derive(Default)]
+pub(super) struct WaitingRoom {
+    frames: VecDeque<(Key, WaitingFrame)>,
+}
+
+impl WaitingRoom {
+    /// Adds a frame; returns how many older ones had to go (0 to 2).
+    pub(super) fn push(&mut self, key: Key, frame: WaitingFrame) -> u64 {
+        let mut dropped = 0;
+        let is_sibling = |(other, _): &&(Key, WaitingFrame)| *other == key;
+        if self.frames.iter().filter(is_sibling).count() >= FRAMES_PER_NEIGHBOUR_MAX
+            && let Some(oldest) = self.frames.iter().position(|(other, _)| *other == key)
+        {
+            self.frames.remove(oldest);
+            dropped += 1;
+        }
+        if self.frames.len() >= WAITING_MAX {
+            self.frames.pop_front();
+            dropped += 1;
+        }
+        self.frames.push_back((key, frame));
+        dropped
+    }
+
+    /// Takes out the frames that wait for a neighbour, in order of arrival.
+    pub(super) fn take(&mut self, key: (LinkId, Ipv4Addr)) -> Vec<WaitingFrame> {
+        let mut taken = Vec::new();
+        for _ in 0..self.frames.len() {
+            // Once around: every frame is popped and either taken or put back behind the others.
+            let Some((other, frame)) = self.frames.pop_front() else { break };
+            if other == key {
+                taken.push(frame);
+            } else {
+                self.frames.push_back((other, frame));
+            }
+        }
+        taken
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(n: u32) -> Key {
+        (LinkId(1), Ipv4Addr::from(n))
+    }
+
+    fn frame(n: u8) -> WaitingFrame {
+        WaitingFrame { ingress: LinkId(2), offload: Offload::NONE, frame: vec![n] }
+    }
+
+    #[test]
+    fn the_ninth_frame_for_a_neighbour_replaces_the_first() {
+        let mut room = WaitingRoom::default();
+        for n in 0..9 {
+            assert_eq!(room.push(key(1), frame(n)), u64::from(n == 8));
+        }
+        let left: Vec<u8> = room.take(key(1)).iter().map(|f| f.frame[0]).collect();
+        assert_eq!(left, (1..9).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn a_full_room_drops_its_oldest_frame() {
+        let mut room = WaitingRoom::default();
+        for n in 0..WAITING_MAX as u32 {
+            assert_eq!(room.push(key(n), frame(0)), 0);
+        }
+        assert_eq!(room.push(key(9999), frame(1)), 1);
+        assert!(room.take(key(0)).is_empty());
+        assert_eq!(room.take(key(1)).len(), 1);
+        assert_eq!(room.take(key(9999)).len(), 1);
+    }
+
+    #[test]
+    fn taking_keeps_the_others_in_order() {
+        let mut room = WaitingRoom::default();
+        for n in 0..6u8 {
+            room.push(key(u32::from(n) % 2), frame(n));
+        }
+        let take = |room: &mut WaitingRoom, n| -> Vec<u8> {
+            room.take(key(n)).iter().map(|f| f.frame[0]).collect()
+        };
+        assert_eq!(take(&mut room, 1), [1, 3, 5]);
+        assert_eq!(take(&mut room, 0), [0, 2, 4]);
+    }
+}

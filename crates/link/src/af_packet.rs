@@ -1,0 +1,344 @@
+//! AF_PACKET with virtio-net headers: whole super-packets in and out through one socket.
+//!
+//! The kernel delivers a copy of every frame of the link to this socket *and* goes on to its own stack
+//! with it. So the link has no kernel address, and opening it tells the kernel's stack to stay silent
+//! there ([`AfPacket::open`]).
+//!
+//! Frames that hardware merged (LRO) carry no partial checksum and count as invalid: switch LRO off.
+
+use std::fs;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use packet::{BATCH_MAX, Batch, LinkId, MacAddr, PacketBuf, Pool};
+use rustix::net::netdevice::name_to_index;
+use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
+
+use crate::sys::{self, Received};
+use crate::vnet::{self, HEADER_LEN, VnetHeader};
+use crate::{Link, LinkCounters, LinkState, Offloads, OpenError, SendReport, interfaces};
+
+/// A received batch ends after this many bytes, also when it holds few frames: 64 super-packets would
+/// be 4 MB, over a millisecond during which a small packet waits, and would not stay in the cache
+/// between receiving and sending.
+pub const BATCH_BYTES_MAX: usize = 512 * 1024;
+
+/// Receive and send buffer of the socket (the kernel doubles it for its own overhead). 2 MB lost packets
+/// in bursts and 64 MB held more than a second of small packets (bufferbloat).
+const SOCKET_BUFFER_BYTES: i32 = 4 * 1024 * 1024;
+
+/// Fewest buffers offered in one system call: more would be taken and returned in vain on a quiet link.
+const ASK_MIN: usize = 8;
+
+/// A link of this system, with segmentation and checksum offload.
+pub struct AfPacket {
+    fd: OwnedFd,
+    name: String,
+    index: u32,
+    id: LinkId,
+    mac: MacAddr,
+    mtu: usize,
+    /// How many frames to ask for: doubled when a call was filled, halved when it was mostly empty.
+    ask: usize,
+    /// Longest frame of the last call, as a guess at the next one's.
+    len_expected: usize,
+    offered: Vec<PacketBuf>,
+    counters: LinkCounters,
+}
+
+impl AfPacket {
+    /// Opens a link and makes the kernel's own stack silent on it.
+    ///
+    /// The link may be down. What keeps the kernel silent is best effort and logged if it fails,
+    /// because `/proc/sys` is read-only in some containers: `disable_ipv6`, `arp_ignore`, `rp_filter`.
+    ///
+    /// # Errors
+    /// If the link does not exist, is not Ethernet or has a kernel address, or the process lacks
+    /// CAP_NET_RAW.
+    pub fn open(link: &str, id: LinkId) -> Result<Self, OpenError> {
+        interfaces::find(link)?;
+        let failed = |step| move |error: io::Error| OpenError::system(link, step, error);
+        let fd = socket_with(
+            AddressFamily::PACKET,
+            SocketType::RAW,
+            SocketFlags::CLOEXEC | SocketFlags::NONBLOCK,
+            // Protocol 0: nothing is received before the options below are in force.
+            None,
+        )
+        .map_err(|error| OpenError::system(link, "open a packet socket", error))?;
+        let socket = fd.as_fd();
+        let index = name_to_index(socket, link)
+            .map_err(|error| OpenError::system(link, "find its index", error))?;
+        let mac = sys::mac(socket, link).map_err(failed("read its MAC address"))?;
+        let mac = mac.ok_or_else(|| OpenError::NotEthernet { link: link.to_owned() })?;
+        let mtu = sys::mtu(socket, link).map_err(failed("read its MTU"))?;
+        silence_kernel(link);
+        set_options(socket).map_err(failed("set the options of a packet socket"))?;
+        sys::bind(socket, index).map_err(failed("bind a packet socket"))?;
+        Ok(Self {
+            fd,
+            name: link.to_owned(),
+            index,
+            id,
+            mac,
+            mtu,
+            ask: ASK_MIN,
+            len_expected: 0,
+            offered: Vec::with_capacity(BATCH_MAX),
+            counters: LinkCounters::default(),
+        })
+    }
+
+    /// Receives once; `None` when nothing more is there.
+    fn receive_some(
+        &mut self,
+        batch: &mut Batch,
+        pool: &mut Pool,
+        bytes_left: usize,
+    ) -> io::Result<Option<usize>> {
+        let by_bytes = bytes_left.checked_div(self.len_expected).unwrap_or(BATCH_MAX).max(1);
+        let ask = self.ask.min(by_bytes).min(batch.room());
+        self.offered.extend((0..ask).map_while(|_| pool.take()));
+        let offered = self.offered.len();
+        if offered == 0 {
+            return Ok(None);
+        }
+        let mut headers = [[0; HEADER_LEN]; BATCH_MAX];
+        let mut received = [Received::default(); BATCH_MAX];
+        let result = retry(|| {
+            sys::receive(self.fd.as_fd(), &mut headers[..offered], &mut self.offered, &mut received)
+        });
+        let count = *result.as_ref().unwrap_or(&0);
+        let bytes = self.deliver(batch, pool, &headers[..count], &received[..count]);
+        match result {
+            Ok(count) if count == offered => {
+                self.ask = (self.ask * 2).min(BATCH_MAX);
+                Ok(Some(bytes))
+            }
+            Ok(count) => {
+                if count < self.ask / 4 {
+                    self.ask = (self.ask / 2).max(ASK_MIN);
+                }
+                Ok(None)
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Moves what was received to the batch and the rest of the buffers home; returns the bytes.
+    fn deliver(
+        &mut self,
+        batch: &mut Batch,
+        pool: &mut Pool,
+        headers: &[VnetHeader],
+        received: &[Received],
+    ) -> usize {
+        let mut bytes = 0;
+        self.len_expected = 0;
+        let mut offered = self.offered.drain(..);
+        for ((header, received), mut buffer) in headers.iter().zip(received).zip(&mut offered) {
+            let len = received.len.saturating_sub(HEADER_LEN);
+            self.len_expected = self.len_expected.max(len);
+            if received.truncated {
+                self.counters.rx_oversized += 1;
+                pool.put(buffer);
+                continue;
+            }
+            buffer.set_len(len);
+            match vnet::decode(header, buffer.frame()) {
+                Ok(offload) => {
+                    buffer.offload = offload;
+                    buffer.ingress = self.id;
+                    bytes += len;
+                    self.counters.count_received(len);
+                    batch.push(buffer);
+                }
+                Err(vnet::OffloadInvalid) => {
+                    self.counters.rx_offload_invalid += 1;
+                    pool.put(buffer);
+                }
+            }
+        }
+        for buffer in offered {
+            pool.put(buffer);
+        }
+        bytes
+    }
+
+    /// Sends up to [`BATCH_MAX`] packets.
+    fn send_some(&mut self, packets: &[PacketBuf]) -> SendReport {
+        let mut headers = [[0; HEADER_LEN]; BATCH_MAX];
+        let mut report = SendReport::default();
+        let mut next = 0;
+        // `headers[next..ready]` are valid for the packets at the same places.
+        let mut ready = 0;
+        while next < packets.len() {
+            while let Some(packet) = packets.get(ready) {
+                let Ok(header) = vnet::encode(packet.offload, packet.frame()) else { break };
+                headers[ready] = header;
+                ready += 1;
+            }
+            if ready == next {
+                report.refused += 1;
+                next += 1;
+                ready = next;
+                continue;
+            }
+            match retry(|| sys::send(self.fd.as_fd(), &headers[next..ready], &packets[next..ready]))
+            {
+                Ok(sent) => {
+                    let bytes: usize = packets[next..next + sent].iter().map(PacketBuf::len).sum();
+                    self.counters.tx_bytes += bytes as u64;
+                    report.sent += sent;
+                    next += sent;
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    report.would_block = packets.len() - next;
+                    break;
+                }
+                Err(error) if error.raw_os_error().is_some_and(is_of_link) => {
+                    report.refused += packets.len() - next;
+                    break;
+                }
+                Err(_) => {
+                    report.refused += 1;
+                    next += 1;
+                }
+            }
+        }
+        report
+    }
+}
+
+impl Link for AfPacket {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn mac(&self) -> MacAddr {
+        self.mac
+    }
+
+    fn mtu(&self) -> usize {
+        self.mtu
+    }
+
+    fn offloads(&self) -> Offloads {
+        Offloads::ALL
+    }
+
+    fn recv(&mut self, batch: &mut Batch, pool: &mut Pool) -> io::Result<usize> {
+        let before = batch.len();
+        let mut bytes_left = BATCH_BYTES_MAX;
+        while batch.room() > 0 && bytes_left > 0 {
+            match self.receive_some(batch, pool, bytes_left)? {
+                Some(bytes) => bytes_left = bytes_left.saturating_sub(bytes),
+                None => break,
+            }
+        }
+        Ok(batch.len() - before)
+    }
+
+    fn send(&mut self, packets: &[PacketBuf]) -> SendReport {
+        let mut report = SendReport::default();
+        let mut rest = packets;
+        while !rest.is_empty() && report.would_block == 0 {
+            let (some, after) = rest.split_at(rest.len().min(BATCH_MAX));
+            let part = self.send_some(some);
+            report.sent += part.sent;
+            report.refused += part.refused;
+            report.would_block = part.would_block;
+            rest = after;
+        }
+        if report.would_block > 0 {
+            report.would_block += rest.len();
+        }
+        self.counters.count_send(report);
+        report
+    }
+
+    fn poll_fd(&self) -> Option<BorrowedFd<'_>> {
+        Some(self.fd.as_fd())
+    }
+
+    fn counters(&mut self) -> LinkCounters {
+        match sys::statistics(self.fd.as_fd()) {
+            Ok(statistics) => self.counters.rx_dropped += u64::from(statistics.drops),
+            Err(error) => tracing::debug!(link = self.name, %error, "packet socket statistics"),
+        }
+        self.counters
+    }
+
+    fn state(&mut self) -> LinkState {
+        let socket = self.fd.as_fd();
+        // A link of the same name may have been made anew; this socket does not belong to it.
+        if name_to_index(socket, &self.name) != Ok(self.index) {
+            return LinkState::Gone;
+        }
+        if let Ok(mtu) = sys::mtu(socket, &self.name) {
+            self.mtu = mtu;
+        }
+        const PASSES: i32 = libc::IFF_UP | libc::IFF_RUNNING;
+        match sys::flags(socket, &self.name) {
+            Ok(flags) if flags & PASSES == PASSES => LinkState::Up,
+            _ => LinkState::Down,
+        }
+    }
+}
+
+fn set_options(socket: BorrowedFd<'_>) -> io::Result<()> {
+    sys::set_option(socket, libc::SOL_PACKET, libc::PACKET_VNET_HDR, 1)?;
+    // Else every frame that is sent comes back as received.
+    sys::set_option(socket, libc::SOL_PACKET, libc::PACKET_IGNORE_OUTGOING, 1)?;
+    sys::refuse_tagged(socket)?;
+    for (forced, clamped) in
+        [(libc::SO_RCVBUFFORCE, libc::SO_RCVBUF), (libc::SO_SNDBUFFORCE, libc::SO_SNDBUF)]
+    {
+        // Beyond the system's limit only with CAP_NET_ADMIN; up to it is better than the default.
+        sys::set_option(socket, libc::SOL_SOCKET, forced, SOCKET_BUFFER_BYTES)
+            .or_else(|_| sys::set_option(socket, libc::SOL_SOCKET, clamped, SOCKET_BUFFER_BYTES))?;
+    }
+    Ok(())
+}
+
+/// Tells the kernel's stack to answer nothing on the link, whatever addresses it has elsewhere.
+pub(crate) fn silence_kernel(link: &str) {
+    let settings = [
+        // No router solicitations, no neighbour discovery, no link-local address.
+        ("ipv6", "disable_ipv6", "1"),
+        // No ARP reply for an address that the kernel has on another link.
+        ("ipv4", "arp_ignore", "8"),
+        // No route leads back over a link without address, so every IPv4 source fails this check.
+        ("ipv4", "rp_filter", "1"),
+    ];
+    for (family, setting, value) in settings {
+        let path = format!("/proc/sys/net/{family}/conf/{link}/{setting}");
+        if fs::read_to_string(&path).is_ok_and(|current| current.trim() == value) {
+            continue;
+        }
+        match fs::write(&path, value) {
+            Ok(()) => tracing::info!(link, setting, value, "the kernel is silent on this link"),
+            // Without IPv6 in the kernel there is nothing to switch off.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => {
+                tracing::warn!(link, setting, value, %error, "the kernel may answer on this link");
+            }
+        }
+    }
+}
+
+/// Whether an error concerns the link rather than the packet.
+fn is_of_link(errno: i32) -> bool {
+    matches!(errno, libc::ENETDOWN | libc::ENXIO | libc::ENODEV)
+}
+
+/// Repeats a call that a signal interrupted.
+fn retry<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+    loop {
+        match call() {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            result => return result,
+        }
+    }
+}

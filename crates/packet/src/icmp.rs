@@ -1,0 +1,168 @@
+//! ICMP errors: the packet inside one, and making one.
+
+use std::io::Cursor;
+use std::net::Ipv4Addr;
+
+use etherparse::{PacketBuilder, icmpv4};
+
+use crate::header::{bytes_at, destination_mac, icmp, ipv4, source_mac, tcp, u16_at, udp};
+use crate::parse::Datagram;
+use crate::{DropReason, Endpoint, IcmpKind, L4, MacAddr, PacketBuf, Protocol, checksum};
+
+/// The packet that an ICMP error embeds: offsets from the start of the frame.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Embedded {
+    /// Start of the embedded IP header.
+    pub l3: usize,
+    /// Start of the embedded transport header.
+    pub l4: usize,
+    /// Its protocol.
+    pub protocol: Protocol,
+    /// Its source (ICMP query: see [`crate::FlowKey`]).
+    pub source: Endpoint,
+    /// Its destination.
+    pub destination: Endpoint,
+    /// Offset of the transport checksum, if the error carries that much of the packet.
+    pub checksum: Option<usize>,
+}
+
+/// Reads the packet inside an ICMP error.
+///
+/// The embedded IP header must be whole and its checksum right (RFC 5508 REQ-3a), options are stepped over
+/// (REQ-3b), the transport checksum is not verified (REQ-3c), and eight transport bytes suffice (RFC 792).
+///
+/// # Errors
+/// [`DropReason::IcmpEmbedded`] if it cannot be the head of a packet of ours.
+pub fn embedded(frame: &[u8], outer: &Datagram) -> Result<Embedded, DropReason> {
+    let bad = DropReason::IcmpEmbedded;
+    let l3 = usize::from(outer.l4) + icmp::LEN;
+    let packet = frame.get(l3..outer.end as usize).ok_or(bad)?;
+    let header_len = usize::from(packet.first().ok_or(bad)? & 0x0f) * 4;
+    if header_len < ipv4::LEN_MIN || packet.len() < header_len + 8 || packet[0] >> 4 != 4 {
+        return Err(bad);
+    }
+    let first_fragment = u16_at(packet, ipv4::FRAGMENT) & 0x1fff == 0;
+    if checksum::of(&packet[..header_len]) != 0 || !first_fragment {
+        return Err(bad);
+    }
+    let protocol = Protocol::from_number(packet[ipv4::PROTOCOL]).ok_or(bad)?;
+    let transport = &packet[header_len..];
+    let (ports, field) = match protocol {
+        Protocol::Tcp => ((u16_at(transport, 0), u16_at(transport, 2)), tcp::CHECKSUM),
+        Protocol::Udp => ((u16_at(transport, 0), u16_at(transport, 2)), udp::CHECKSUM),
+        Protocol::Icmp => (query_ports(transport).ok_or(bad)?, icmp::CHECKSUM),
+    };
+    let l4 = l3 + header_len;
+    Ok(Embedded {
+        l3,
+        l4,
+        protocol,
+        source: Endpoint::new(Ipv4Addr::from(bytes_at::<4>(packet, ipv4::SOURCE)), ports.0),
+        destination: Endpoint::new(
+            Ipv4Addr::from(bytes_at::<4>(packet, ipv4::DESTINATION)),
+            ports.1,
+        ),
+        checksum: (transport.len() >= field + 2).then_some(l4 + field),
+    })
+}
+
+fn query_ports(transport: &[u8]) -> Option<(u16, u16)> {
+    let identifier = u16_at(transport, icmp::IDENTIFIER);
+    match transport[icmp::TYPE] {
+        8 | 13 => Some((identifier, 0)),
+        0 | 14 => Some((0, identifier)),
+        _ => None,
+    }
+}
+
+/// An ICMP error that a router originates.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum ErrorKind {
+    /// Type 11 code 0: TTL exceeded in transit.
+    TimeExceeded,
+    /// Type 3 code 0.
+    NetworkUnreachable,
+    /// Type 3 code 1.
+    HostUnreachable,
+    /// Type 3 code 3.
+    PortUnreachable,
+    /// Type 3 code 4, with the MTU of the next hop (RFC 1191).
+    FragmentationNeeded(u16),
+    /// Type 3 code 13: communication administratively prohibited.
+    AdministrativelyProhibited,
+}
+
+/// Whether an ICMP error may be sent about a packet at all (RFC 1812 §4.3.2.7): never about an ICMP error,
+/// a broadcast or multicast, or a source that is not one host.
+#[must_use]
+pub fn may_answer(frame: &[u8], datagram: &Datagram) -> bool {
+    let source = datagram.source.address;
+    let destination = datagram.destination.address;
+    let about_error = datagram.transport == L4::Icmp(IcmpKind::Error);
+    let one_source = !(source.is_unspecified()
+        || source.is_loopback()
+        || source.is_multicast()
+        || source.octets()[0] >= 240);
+    let one_destination = !destination.is_multicast() && !destination.is_broadcast();
+    !about_error && one_source && one_destination && !destination_mac(frame).is_group()
+}
+
+/// Bytes of the offending packet that an error carries: as much as keeps the error's IP packet within 576
+/// bytes (RFC 1812 §4.3.2.3).
+const QUOTE_MAX: usize = 576 - ipv4::LEN_MIN - icmp::LEN;
+
+/// Replaces the frame by an ICMP error about it, addressed to its sender.
+///
+/// The new frame goes back where the old one came from: MAC addresses are `router_mac` to the old source.
+///
+/// # Panics
+/// Never: the frame was parsed, so the quote fits every buffer.
+pub fn answer(
+    packet: &mut PacketBuf,
+    datagram: &Datagram,
+    kind: ErrorKind,
+    router_mac: MacAddr,
+    router: Ipv4Addr,
+) {
+    crate::gso::finish_checksum(packet, datagram);
+    let frame = packet.frame();
+    let sender_mac = source_mac(frame);
+    let l3 = usize::from(datagram.l3);
+    let quote_len = datagram.ip_len().min(QUOTE_MAX);
+    let mut quote = [0u8; QUOTE_MAX];
+    quote[..quote_len].copy_from_slice(&frame[l3..l3 + quote_len]);
+
+    const TTL: u8 = 64;
+    let builder = PacketBuilder::ethernet2(router_mac.0, sender_mac.0)
+        .ipv4(router.octets(), datagram.source.address.octets(), TTL)
+        .icmpv4(kind.icmpv4_type());
+    let len = builder.size(quote_len);
+    packet.clear();
+    let space = &mut packet.space_mut()[..len];
+    builder
+        .write(&mut Cursor::new(space), &quote[..quote_len])
+        .expect("the space is exactly as long as the builder said");
+    packet.set_len(len);
+}
+
+impl ErrorKind {
+    fn icmpv4_type(self) -> etherparse::Icmpv4Type {
+        use etherparse::Icmpv4Type::{DestinationUnreachable, TimeExceeded};
+        use icmpv4::DestUnreachableHeader as Unreachable;
+        match self {
+            Self::TimeExceeded => TimeExceeded(icmpv4::TimeExceededCode::TtlExceededInTransit),
+            Self::NetworkUnreachable => DestinationUnreachable(Unreachable::Network),
+            Self::HostUnreachable => DestinationUnreachable(Unreachable::Host),
+            Self::PortUnreachable => DestinationUnreachable(Unreachable::Port),
+            Self::FragmentationNeeded(next_hop_mtu) => {
+                DestinationUnreachable(Unreachable::FragmentationNeeded { next_hop_mtu })
+            }
+            Self::AdministrativelyProhibited => {
+                DestinationUnreachable(Unreachable::FilterProhibited)
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

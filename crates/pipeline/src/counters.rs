@@ -1,0 +1,93 @@
+//! What the worker counts and everyone may read.
+
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+use crossbeam::utils::CachePadded;
+use packet::{DropReason, LinkId, PuntReason};
+
+/// Most links of one router: the WAN, sixteen LANs, and the router's own stack.
+pub const LINKS_MAX: usize = 18;
+
+/// Position of the router's own stack in per-link arrays.
+const LOCAL_INDEX: usize = LINKS_MAX - 1;
+
+/// One number with one writer.
+///
+/// Relaxed is enough: a reader wants a recent value, and no other data is published by it.
+#[derive(Debug, Default)]
+pub struct Counter(AtomicU64);
+
+impl Counter {
+    /// Adds; only the owning worker may call it.
+    #[inline]
+    pub fn add(&self, amount: u64) {
+        self.0.store(self.0.load(Relaxed).wrapping_add(amount), Relaxed);
+    }
+
+    /// Recent value.
+    #[must_use]
+    #[inline]
+    pub fn load(&self) -> u64 {
+        self.0.load(Relaxed)
+    }
+}
+
+/// Numbers of one link.
+#[derive(Debug, Default)]
+pub struct LinkCounts {
+    /// Frames received.
+    pub rx_packets: Counter,
+    /// Bytes received.
+    pub rx_bytes: Counter,
+    /// Frames handed to the link.
+    pub tx_packets: Counter,
+    /// Bytes handed to the link.
+    pub tx_bytes: Counter,
+    /// Frames forwarded from this link.
+    pub forwarded: Counter,
+    /// Frames answered in place (ICMP errors).
+    pub replied: Counter,
+    /// Frames punted, by reason.
+    pub punted: [Counter; PuntReason::COUNT],
+    /// Frames dropped, by reason.
+    pub dropped: [Counter; DropReason::COUNT],
+}
+
+/// All numbers of one worker.
+#[derive(Debug)]
+pub struct Counters {
+    links: Vec<CachePadded<LinkCounts>>,
+}
+
+impl Default for Counters {
+    fn default() -> Self {
+        Self { links: (0..LINKS_MAX).map(|_| CachePadded::default()).collect() }
+    }
+}
+
+impl Counters {
+    /// The numbers of a link; [`LinkId::LOCAL`] has its own.
+    #[must_use]
+    #[inline]
+    pub fn link(&self, link: LinkId) -> &LinkCounts {
+        &self.links[link.index().min(LOCAL_INDEX)]
+    }
+
+    /// Counts one dropped frame.
+    #[inline]
+    pub fn drop(&self, ingress: LinkId, reason: DropReason) {
+        self.link(ingress).dropped[reason.index()].add(1);
+    }
+
+    /// Frames dropped for `reason`, over all links.
+    #[must_use]
+    pub fn dropped(&self, reason: DropReason) -> u64 {
+        self.links.iter().map(|link| link.dropped[reason.index()].load()).sum()
+    }
+
+    /// Frames punted for `reason`, over all links.
+    #[must_use]
+    pub fn punted(&self, reason: PuntReason) -> u64 {
+        self.links.iter().map(|link| link.punted[reason.index()].load()).sum()
+    }
+}

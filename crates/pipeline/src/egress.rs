@@ -1,0 +1,237 @@
+//! From verdicts to links: shaping, finishing what the sender left undone, and the send queues.
+//!
+//! ```text
+//! enqueue ─┬─ to the WAN, upload shaped ──► Shaper ─┐ dequeue(now)
+//!          ├─ from the WAN, download shaped ► Shaper ┼──► ready[link] ──► Link::send
+//!          └─ neither ──────────────────────────────┘
+//! ```
+//!
+//! A shaped packet is cut to wire size and copied to a small buffer before it queues, so that a large
+//! buffer never waits and a 64 KiB unit never bursts. An unshaped packet stays as it arrived if its link takes
+//! the metadata, and is finished here if not. Buffers: large ones go home to `large`, small ones to `small`
+//! or, when they belong to the rings, back to the rings.
+
+use std::sync::Arc;
+
+use packet::gso::{self, Segments};
+use packet::{
+    DropReason, Home, Instant, LinkId, Offload, PacketBuf, Parsed, Pool, SMALL_FRAME_MAX, parse,
+};
+use qos::{QueueKey, Shaper};
+
+use crate::counters::Counters;
+use crate::rings::Rings;
+use crate::step::Tag;
+
+/// Buffers for packets that wait in a shaper or were cut for a link without offloads. 8192 packets of 1514
+/// bytes are 100 ms at 1 Gbit/s; the memory is only touched when used.
+const SMALL_BUFFERS: usize = 8192;
+
+/// What the egress needs to know of a link.
+#[derive(Clone, Copy, Debug)]
+pub struct EgressLink {
+    /// Metadata that frames may carry.
+    pub offloads: Offloads,
+}
+
+/// The two shapers of a WAN; `None` where a direction is not shaped.
+#[derive(Default)]
+pub struct Shapers {
+    /// To the WAN.
+    pub upload: Option<Shaper>,
+    /// From the WAN, toward the LANs.
+    pub download: Option<Shaper>,
+}
+
+/// The send side of one worker.
+pub struct Egress {
+    links: Vec<EgressLink>,
+    ready: Vec<Vec<PacketBuf>>,
+    shapers: Shapers,
+    large: Pool,
+    small: Pool,
+    rings: Arc<Rings>,
+}
+
+impl Egress {
+    /// Makes the send side for `links`, with `large_buffers` for receiving into.
+    #[must_use]
+    pub fn new(
+        links: Vec<EgressLink>,
+        shapers: Shapers,
+        large_buffers: usize,
+        rings: Arc<Rings>,
+    ) -> Self {
+        let room = SMALL_BUFFERS + large_buffers;
+        let ready = links.iter().map(|_| Vec::with_capacity(room)).collect();
+        let (large, small) = (Pool::large(large_buffers), Pool::small(SMALL_BUFFERS));
+        Self { links, ready, shapers, large, small, rings }
+    }
+
+    /// The pool that links receive into.
+    pub fn large_pool(&mut self) -> &mut Pool {
+        &mut self.large
+    }
+
+    /// Queues a packet for its `egress` link, through a shaper if its direction has one.
+    pub fn enqueue(&mut self, packet: PacketBuf, tag: Tag, now: Instant, counters: &Counters) {
+        let toward_wan = packet.egress == LinkId::WAN;
+        let shaped = match (toward_wan, packet.ingress == LinkId::WAN) {
+            (true, _) => self.shapers.upload.is_some(),
+            (false, true) => self.shapers.download.is_some(),
+            (false, false) => false,
+        };
+        if shaped {
+            self.shape(packet, tag, now, counters);
+        } else {
+            self.send_now(packet, counters);
+        }
+    }
+
+    /// Cuts a packet to wire size and queues the parts in its direction's shaper.
+    fn shape(&mut self, packet: PacketBuf, tag: Tag, now: Instant, counters: &Counters) {
+        let key = QueueKey { host: tag.host, flow: tag.flow };
+        let toward_wan = packet.egress == LinkId::WAN;
+        let Self { shapers, small, large, rings, .. } = self;
+        let shaper = if toward_wan { &mut shapers.upload } else { &mut shapers.download };
+        let Some(shaper) = shaper else { return };
+        let outcome = plain_copies(&packet, small, |small, copy| {
+            shaper.enqueue(copy, key, now, &mut |dropped, reason| {
+                counters.drop(dropped.ingress, reason);
+                small.put(dropped);
+            });
+        });
+        if let Err(reason) = outcome {
+            counters.drop(packet.ingress, reason);
+        }
+        put_home(packet, large, small, rings);
+    }
+
+    /// Queues a packet for its `egress` link past the shapers.
+    pub fn send_now(&mut self, packet: PacketBuf, counters: &Counters) {
+        let Self { links, ready, small, large, rings, .. } = self;
+        let Some(link) = links.get(packet.egress.index()) else {
+            counters.drop(packet.ingress, DropReason::LinkDown);
+            return put_home(packet, large, small, rings);
+        };
+        let queue = &mut ready[packet.egress.index()];
+        if link.offloads.allow(packet.offload) {
+            queue.push(packet);
+            return;
+        }
+        if let Err(reason) = plain_copies(&packet, small, |_, copy| queue.push(copy)) {
+            counters.drop(packet.ingress, reason);
+        }
+        put_home(packet, large, small, rings);
+    }
+
+    /// Moves what the shapers release by now to the send queues.
+    pub fn dequeue(&mut self, now: Instant, counters: &Counters) {
+        let Self { shapers, ready, small, .. } = self;
+        for shaper in [&mut shapers.upload, &mut shapers.download].into_iter().flatten() {
+            let mut on_drop = |dropped: PacketBuf, reason| {
+                counters.drop(dropped.ingress, reason);
+                small.put(dropped);
+            };
+            while let Some(packet) = shaper.dequeue(now, &mut on_drop) {
+                ready[packet.egress.index()].push(packet);
+            }
+        }
+    }
+
+    /// When a shaper will release its next packet.
+    #[must_use]
+    pub fn poll_timeout(&self, now: Instant) -> Option<Instant> {
+        let next = |shaper: &Option<Shaper>| shaper.as_ref().and_then(|s| s.next_ready(now));
+        Instant::earliest(next(&self.shapers.upload), next(&self.shapers.download))
+    }
+
+    /// Sends what is ready for a link. `send` returns how many frames the link refused.
+    pub fn flush(
+        &mut self,
+        link: LinkId,
+        counters: &Counters,
+        send: impl FnOnce(&mut [PacketBuf]) -> usize,
+    ) {
+        let Self { ready, large, small, rings, .. } = self;
+        let Some(queue) = ready.get_mut(link.index()) else { return };
+        if queue.is_empty() {
+            return;
+        }
+        let counts = counters.link(link);
+        counts.tx_packets.add(queue.len() as u64);
+        counts.tx_bytes.add(queue.iter().map(|packet| packet.len() as u64).sum());
+        let refused = send(queue);
+        counts.dropped[DropReason::LinkSend.index()].add(refused as u64);
+        for packet in queue.drain(..) {
+            put_home(packet, large, small, rings);
+        }
+    }
+
+    /// Brings a buffer home.
+    pub fn recycle(&mut self, packet: PacketBuf) {
+        put_home(packet, &mut self.large, &mut self.small, &self.rings);
+    }
+
+    /// The shapers, to look at or to replace.
+    pub fn shapers_mut(&mut self) -> &mut Shapers {
+        &mut self.shapers
+    }
+
+    /// Replaces the shapers; what waited in the old ones is sent at once, in order.
+    pub fn replace_shapers(&mut self, shapers: Shapers, counters: &Counters) {
+        let old = std::mem::replace(&mut self.shapers, shapers);
+        for mut shaper in [old.upload, old.download].into_iter().flatten() {
+            let small = &mut self.small;
+            let mut on_drop = |dropped: PacketBuf, reason| {
+                counters.drop(dropped.ingress, reason);
+                small.put(dropped);
+            };
+            while let Some(packet) = shaper.dequeue(Instant::NEVER, &mut on_drop) {
+                self.ready[packet.egress.index()].push(packet);
+            }
+        }
+    }
+}
+
+/// Makes frames that any link can send: one, or one per segment, with complete checksums.
+fn plain_copies(
+    packet: &PacketBuf,
+    small: &mut Pool,
+    mut push: impl FnMut(&mut Pool, PacketBuf),
+) -> Result<(), DropReason> {
+    let datagram = match parse(packet.frame(), packet.offload) {
+        Ok(Parsed::Ipv4(datagram)) => Some(datagram),
+        Ok(Parsed::Arp(_)) => None,
+        Err(reason) => return Err(reason),
+    };
+    let segments = datagram.and_then(|datagram| Segments::of(packet, &datagram));
+    let count = segments.map_or(1, |segments| segments.count());
+    for index in 0..count {
+        let mut copy = small.take().ok_or(DropReason::BuffersExhausted)?;
+        let fits = match segments {
+            Some(segments) => segments.emit(packet, index, &mut copy),
+            None => copy.copy_from(packet.frame()),
+        };
+        if !fits {
+            small.put(copy);
+            return Err(DropReason::TooBig);
+        }
+        if let (Some(datagram), None) = (datagram, segments) {
+            copy.offload = Offload { checksum: packet.offload.checksum, gso: None };
+            gso::finish_checksum(&mut copy, &datagram);
+        }
+        copy.ingress = packet.ingress;
+        copy.egress = packet.egress;
+        push(small, copy);
+    }
+    Ok(())
+}
+
+fn put_home(packet: PacketBuf, large: &mut Pool, small: &mut Pool, rings: &Rings) {
+    match packet.home() {
+        Home::Rings => rings.put(packet),
+        Home::Worker if packet.frame_max() > SMALL_FRAME_MAX => large.put(packet),
+        Home::Worker => small.put(packet),
+    }
+}

@@ -1,0 +1,88 @@
+//! The path of a packet: `outbound`, `inbound` and `local`, each a few passes over a batch.
+
+use flow_table::Hash;
+use packet::header::destination_mac;
+use packet::{Batch, Datagram, DropReason, Instant, LinkId, PacketBuf, Parsed, PuntReason, Side, parse};
+
+use crate::snapshot::Snapshot;
+use crate::step::{Step, Tag};
+use crate::verdict::Verdict;
+use crate::worker::Worker;
+
+/// What the first pass found out about a packet.
+#[derive(Debug)]
+pub(crate) enum Lane {
+    /// A packet that may belong to a flow, and where to look for it.
+    Flow(Datagram, Hash),
+    /// Decided without looking.
+    Done(Verdict),
+}
+
+/// Translates a batch that came from a LAN.
+pub fn outbound(batch: &mut Batch, worker: &mut Worker, snapshot: &Snapshot, now: Instant) {
+    run(batch, worker, snapshot, now, Side::Inside);
+}
+
+/// Translates a batch that came from the WAN.
+pub fn inbound(batch: &mut Batch, worker: &mut Worker, snapshot: &Snapshot, now: Instant) {
+    run(batch, worker, snapshot, now, Side::Outside);
+}
+
+/// Sends on a batch that the router's own stack made: IP packets behind an Ethernet header to be filled in,
+/// with [`LinkId::LOCAL`] as ingress. They leave through the same translation as those of a LAN.
+pub fn local(batch: &mut Batch, worker: &mut Worker, snapshot: &Snapshot, now: Instant) {
+    run(batch, worker, snapshot, now, Side::Inside);
+}
+
+/// The passes: parse and prefetch buckets; prefetch entries; look up and rewrite. A flow that one packet of
+/// the batch opens is found by the next, because looking up comes last.
+fn run(batch: &mut Batch, worker: &mut Worker, snapshot: &Snapshot, now: Instant, side: Side) {
+    let Worker { engine, tables, participant, neighbours, limit, lanes, verdicts, tags, .. } = worker;
+    lanes.clear();
+    verdicts.clear();
+    tags.clear();
+    let sessions = tables.sessions();
+    for packet in batch.packets() {
+        let lane = match admit(packet, snapshot) {
+            Ok(datagram) => {
+                let hash = sessions.hash(&datagram.key(side));
+                sessions.prefetch_bucket(hash);
+                Lane::Flow(datagram, hash)
+            }
+            Err(verdict) => Lane::Done(verdict),
+        };
+        lanes.push(lane);
+    }
+    for lane in lanes.iter() {
+        if let Lane::Flow(_, hash) = lane {
+            sessions.prefetch_entry(*hash);
+        }
+    }
+    let pass = participant.pass();
+    let mut step = Step { engine, tables, neighbours, limit, pass: &pass, snapshot, now, side };
+    for (packet, lane) in batch.packets_mut().iter_mut().zip(lanes.iter()) {
+        let (verdict, tag) = match lane {
+            Lane::Flow(datagram, hash) => step.decide(packet, datagram, *hash),
+            Lane::Done(verdict) => (*verdict, Tag::default()),
+        };
+        verdicts.push(verdict);
+        tags.push(tag);
+    }
+}
+
+/// Parses a frame and sorts out what no flow can carry.
+#[inline]
+fn admit(packet: &PacketBuf, snapshot: &Snapshot) -> Result<Datagram, Verdict> {
+    let parsed = parse(packet.frame(), packet.offload)?;
+    if packet.ingress != LinkId::LOCAL {
+        let destination = destination_mac(packet.frame());
+        let link = snapshot.link(packet.ingress).ok_or(DropReason::LinkDown)?;
+        if destination != link.mac && !destination.is_group() {
+            return Err(DropReason::NotForUs.into());
+        }
+    }
+    match parsed {
+        Parsed::Ipv4(datagram) => Ok(datagram),
+        Parsed::Arp(_) => Err(Verdict::Punt(PuntReason::Arp)),
+    }
+}

@@ -1,0 +1,223 @@
+//! What a worker knows of the configuration: built aside, checked, then published whole.
+
+use std::net::Ipv4Addr;
+
+use config::{Config, MssClamp, Ping, WanMode};
+use firewall::{Sources, Zones};
+use forwarding::{NextHop, Route, Routes};
+use ipnet::Ipv4Net;
+use packet::{DropReason, LinkId, MacAddr};
+
+use crate::mss::HEADERS_LEN;
+
+/// Facts about a link.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LinkFacts {
+    /// Name in the configuration and in the zone.
+    pub name: String,
+    /// MAC address that we send from.
+    pub mac: MacAddr,
+    /// Largest IP packet.
+    pub mtu: u16,
+    /// The router's own address on the link, which ICMP errors come from.
+    pub address: Option<Ipv4Addr>,
+}
+
+/// The WAN's address and routes: from the lease, or from a static configuration.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WanAddress {
+    /// Address with its prefix.
+    pub address: Ipv4Net,
+    /// Routes by gateway, the default route included.
+    pub routes: Vec<(Ipv4Net, Ipv4Addr)>,
+}
+
+impl WanAddress {
+    /// A static WAN's.
+    #[must_use]
+    pub fn of_static(config: &Config) -> Option<Self> {
+        match config.wan.mode {
+            WanMode::Static { address, gateway } => {
+                Some(Self { address, routes: vec![(Ipv4Net::default(), gateway)] })
+            }
+            WanMode::Dhcp(_) => None,
+        }
+    }
+}
+
+/// What changes while a configuration stays the same.
+#[derive(Clone, Debug)]
+pub struct Runtime {
+    /// Counts up with every snapshot; flows remember theirs.
+    pub generation: u32,
+    /// Name, MAC and MTU of each link by [`LinkId`]; addresses are filled in by [`Snapshot::build`].
+    pub links: Vec<LinkFacts>,
+    /// `None` until the WAN has an address: then no route leads out and nothing is translated.
+    pub wan: Option<WanAddress>,
+    /// Forwards of the configuration and of the day, their names resolved.
+    pub forwards: Vec<nat::Forward>,
+}
+
+/// Everything that decisions depend on, immutable.
+#[derive(Debug)]
+pub struct Snapshot {
+    /// See [`Runtime::generation`].
+    pub generation: u32,
+    /// Longest-prefix routes.
+    pub routes: Routes,
+    /// Translation policy.
+    pub nat: nat::Policy,
+    /// Which source may arrive where.
+    pub sources: Sources,
+    /// Who may open flows to whom.
+    pub zones: Zones,
+    /// Whether the WAN address answers ping.
+    pub wan_ping: bool,
+    /// Whether the WAN's address comes by DHCP.
+    pub wan_dhcp: bool,
+    links: Vec<LinkFacts>,
+    local: Vec<Ipv4Addr>,
+    dhcp_servers: Vec<bool>,
+    mss_clamp: MssClamp,
+}
+
+impl Snapshot {
+    /// Builds a snapshot.
+    ///
+    /// # Errors
+    /// If two forwards claim the same external port; the running snapshot is to stay.
+    pub fn build(config: &Config, runtime: &Runtime) -> Result<Self, nat::ForwardConflict> {
+        let external = runtime.wan.as_ref().map(|wan| wan.address.addr());
+        let mut links = runtime.links.clone();
+        links[LinkId::WAN.index()].address = external;
+        for (link, lan) in links.iter_mut().skip(1).zip(&config.lans) {
+            link.address = Some(lan.address.addr());
+        }
+        let local = links.iter().filter_map(|link| link.address).collect();
+        let lans: Vec<_> =
+            config.lans.iter().enumerate().map(|(i, lan)| (lan_id(i), lan.subnet())).collect();
+        Ok(Self {
+            generation: runtime.generation,
+            routes: routes(config, runtime),
+            nat: policy(config, runtime, external)?,
+            sources: Sources::new(&lans, external),
+            zones: zones(config),
+            wan_ping: config.wan.ping == Ping::Answer,
+            wan_dhcp: matches!(config.wan.mode, WanMode::Dhcp(_)),
+            links,
+            local,
+            dhcp_servers: std::iter::once(false)
+                .chain(config.lans.iter().map(|lan| lan.dhcp.is_some()))
+                .collect(),
+            mss_clamp: config.nat.mss_clamp,
+        })
+    }
+
+    /// Facts about a link; `None` for [`LinkId::LOCAL`].
+    #[must_use]
+    #[inline]
+    pub fn link(&self, link: LinkId) -> Option<&LinkFacts> {
+        self.links.get(link.index())
+    }
+
+    /// All links by [`LinkId`].
+    #[must_use]
+    pub fn links(&self) -> &[LinkFacts] {
+        &self.links
+    }
+
+    /// Whether an address is one of the router's own.
+    #[must_use]
+    pub fn is_local(&self, address: Ipv4Addr) -> bool {
+        self.local.contains(&address)
+    }
+
+    /// Whether the router serves DHCP on a link.
+    #[must_use]
+    pub fn serves_dhcp(&self, link: LinkId) -> bool {
+        self.dhcp_servers.get(link.index()).copied().unwrap_or(false)
+    }
+
+    /// Why there is no route: usually because the WAN is down.
+    #[must_use]
+    pub fn no_route(&self) -> DropReason {
+        if self.nat.external.is_none() { DropReason::WanDown } else { DropReason::NoRoute }
+    }
+
+    /// Largest MSS that a SYN between two links may promise; `None` where it is not clamped.
+    #[must_use]
+    #[inline]
+    pub fn mss_max(&self, ingress: LinkId, egress: LinkId) -> Option<u16> {
+        match self.mss_clamp {
+            MssClamp::Off => None,
+            MssClamp::Value(mss) => Some(mss),
+            MssClamp::Auto => {
+                let mtu = |link| self.link(link).map_or(u16::MAX, |link| link.mtu);
+                Some(mtu(ingress).min(mtu(egress)).saturating_sub(HEADERS_LEN))
+            }
+        }
+    }
+}
+
+/// The link of the `index`th LAN.
+#[must_use]
+pub fn lan_id(index: usize) -> LinkId {
+    LinkId(index as u8 + 1)
+}
+
+fn routes(config: &Config, runtime: &Runtime) -> Routes {
+    let on_link = |prefix, egress| Route { prefix, egress, via: NextHop::OnLink };
+    let lans = config.lans.iter().enumerate().map(|(i, lan)| on_link(lan.subnet(), lan_id(i)));
+    let wan = runtime.wan.iter().flat_map(|wan| {
+        let by_gateway = wan.routes.iter().map(|(prefix, gateway)| Route {
+            prefix: *prefix,
+            egress: LinkId::WAN,
+            via: NextHop::Gateway(*gateway),
+        });
+        std::iter::once(on_link(wan.address.trunc(), LinkId::WAN)).chain(by_gateway)
+    });
+    // LANs first: where a lease claims one of our subnets, the LAN keeps it (RFC 4787 REQ-7).
+    Routes::build(lans.chain(wan))
+}
+
+fn zones(config: &Config) -> Zones {
+    let mut zones = Zones::default_policy(config.lans.len());
+    for (from, lan) in config.lans.iter().enumerate() {
+        for name in &lan.reach {
+            if let Some(to) = config.lans.iter().position(|other| other.name == *name) {
+                zones.allow(lan_id(from), lan_id(to));
+            }
+        }
+    }
+    zones
+}
+
+fn policy(
+    config: &Config,
+    runtime: &Runtime,
+    external: Option<Ipv4Addr>,
+) -> Result<nat::Policy, nat::ForwardConflict> {
+    let filtering = config.lans.iter().map(|lan| match lan.filtering {
+        config::Filtering::EndpointIndependent => nat::Filtering::EndpointIndependent,
+        config::Filtering::AddressDependent => nat::Filtering::AddressDependent,
+        config::Filtering::AddressAndPortDependent => nat::Filtering::AddressAndPortDependent,
+    });
+    let timeouts = &config.nat.timeouts;
+    Ok(nat::Policy {
+        generation: runtime.generation,
+        external,
+        // The WAN has no filtering of its own; the entry keeps the table indexed by link.
+        filtering: std::iter::once(nat::Filtering::AddressAndPortDependent)
+            .chain(filtering)
+            .collect(),
+        forwards: nat::Forwards::new(&runtime.forwards)?,
+        timeouts: nat::Timeouts {
+            udp: timeouts.udp,
+            tcp_established: timeouts.tcp_established,
+            tcp_transitory: timeouts.tcp_transitory,
+            icmp: timeouts.icmp,
+        },
+        reserved: nat::Reserved::local_services(),
+        mappings_per_host_max: config.nat.mappings_per_host_max as u32,
+    })
+}

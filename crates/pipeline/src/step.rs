@@ -1,0 +1,392 @@
+//! One packet's decision.
+
+use std::net::Ipv4Addr;
+
+use flow_table::{Hash, Pass};
+use forwarding::{NeighbourRef, Neighbours, Route};
+use nat::{Engine, FlowHit, Internal, NextHop, OpenRequest, Tables, Translation};
+use packet::header::{destination_mac, ipv4, put_macs, put_u16, u8_at, u16_at};
+use packet::icmp::{self, ErrorKind};
+use packet::{
+    Datagram, DropReason, IcmpKind, Instant, L4, LinkId, MacAddr, PacketBuf, Protocol, PuntReason,
+    Side, checksum,
+};
+
+use crate::limit::IcmpLimit;
+use crate::mss;
+use crate::snapshot::{LinkFacts, Snapshot};
+use crate::verdict::Verdict;
+
+const DHCP_SERVER_PORT: u16 = 67;
+const DHCP_CLIENT_PORT: u16 = 68;
+
+/// Whom a packet is queued for: fair queueing is by inside host, then by flow.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Tag {
+    /// The inside host's address.
+    pub host: u32,
+    /// The session.
+    pub flow: u32,
+}
+
+/// What a decision may look at and change.
+pub(crate) struct Step<'a> {
+    pub engine: &'a mut Engine,
+    pub tables: &'a Tables,
+    pub neighbours: &'a Neighbours,
+    pub limit: &'a mut IcmpLimit,
+    pub pass: &'a Pass<'a>,
+    pub snapshot: &'a Snapshot,
+    pub now: Instant,
+    pub side: Side,
+}
+
+/// `Err` is the verdict on a packet that opens no flow.
+type Opening<'a> = Result<FlowHit<'a>, Verdict>;
+
+impl<'a> Step<'a> {
+    /// Looks the packet's flow up, opens one if it may, and rewrites the packet.
+    #[inline]
+    pub fn decide(
+        &mut self,
+        packet: &mut PacketBuf,
+        datagram: &Datagram,
+        hash: Hash,
+    ) -> (Verdict, Tag) {
+        let key = datagram.key(self.side);
+        let found = self.tables.sessions().lookup_hashed(self.pass, hash, &key);
+        let hit = found.filter(|hit| self.is_current(hit));
+        let opened = match hit {
+            Some(hit) => Ok(hit),
+            None => self.open(packet, datagram),
+        };
+        match opened {
+            Ok(hit) => {
+                let host = match self.side {
+                    Side::Inside => datagram.source.address,
+                    Side::Outside => hit.value().destination().address,
+                };
+                let tag = Tag { host: u32::from(host), flow: hit.id().index() };
+                (self.forward(packet, datagram, hit), tag)
+            }
+            Err(verdict) => (verdict, Tag::default()),
+        }
+    }
+
+    /// Whether a flow was made, or checked, under the running configuration.
+    #[inline]
+    fn is_current(&mut self, hit: &FlowHit<'a>) -> bool {
+        hit.value().generation() == self.snapshot.generation
+            || self.engine.revalidate(self.pass, *hit, &self.snapshot.nat, self.now).is_ok()
+    }
+
+    /// Rewrites a packet of a flow. Until the neighbour is known the packet stays untouched, for it may come
+    /// back from the control thread.
+    #[inline]
+    fn forward(&mut self, packet: &mut PacketBuf, datagram: &Datagram, hit: FlowHit<'a>) -> Verdict {
+        let flow = hit.value();
+        if flow.ingress() != packet.ingress {
+            return DropReason::SourceSpoofed.into();
+        }
+        let hop = flow.next_hop();
+        if hop.egress == LinkId::LOCAL {
+            nat::observe(hit, packet, datagram, self.now);
+            flow.apply(packet, datagram);
+            return Verdict::Punt(PuntReason::Local);
+        }
+        let Some(egress) = self.snapshot.link(hop.egress) else {
+            return DropReason::LinkDown.into();
+        };
+        if let Err(verdict) = self.check_fit(packet, datagram, egress) {
+            return verdict;
+        }
+        let known = self.neighbours.resolve(NeighbourRef::from_bits(hop.neighbour));
+        let mac = match known {
+            Some(mac) => mac,
+            None => match self.resolve_again(hit) {
+                Ok(mac) => mac,
+                Err(verdict) => return verdict,
+            },
+        };
+        nat::observe(hit, packet, datagram, self.now);
+        packet.set_len(datagram.end as usize);
+        if let Some(mss_max) = self.snapshot.mss_max(packet.ingress, hop.egress) {
+            mss::clamp(packet, datagram, mss_max);
+        }
+        flow.apply(packet, datagram);
+        put_macs(packet.frame_mut(), mac, egress.mac);
+        Verdict::Forward(hop.egress)
+    }
+
+    /// Refuses what must not go on: an expired TTL, a packet that the egress can't carry.
+    #[inline]
+    fn check_fit(
+        &mut self,
+        packet: &mut PacketBuf,
+        datagram: &Datagram,
+        egress: &LinkFacts,
+    ) -> Result<(), Verdict> {
+        if datagram.ttl <= 1 {
+            let dropped = DropReason::TtlExpired;
+            return Err(self.reply(packet, datagram, ErrorKind::TimeExceeded, dropped));
+        }
+        if datagram.wire_ip_len(packet.offload) > usize::from(egress.mtu) {
+            let dropped = DropReason::TooBig;
+            if !datagram.dont_fragment {
+                return Err(dropped.into());
+            }
+            let kind = ErrorKind::FragmentationNeeded(egress.mtu);
+            return Err(self.reply(packet, datagram, kind, dropped));
+        }
+        Ok(())
+    }
+
+    /// Finds the neighbour of a flow anew, after its entry in the neighbour table was removed.
+    #[cold]
+    fn resolve_again(&mut self, hit: FlowHit<'a>) -> Result<MacAddr, Verdict> {
+        let flow = hit.value();
+        let destination = flow.destination().address;
+        let route = self.snapshot.routes.lookup(destination).ok_or(DropReason::NoRoute)?;
+        let hop = self.hop(route.egress, route.next_hop(destination))?;
+        flow.set_neighbour(hop.neighbour);
+        self.neighbours
+            .resolve(NeighbourRef::from_bits(hop.neighbour))
+            .ok_or(Verdict::Resolve(route.egress, route.next_hop(destination)))
+    }
+
+    #[cold]
+    fn open(&mut self, packet: &mut PacketBuf, datagram: &Datagram) -> Opening<'a> {
+        match (packet.ingress, self.side) {
+            (LinkId::LOCAL, _) => self.open_local(packet, datagram),
+            (_, Side::Inside) => self.open_outbound(packet, datagram),
+            (_, Side::Outside) => self.open_inbound(packet, datagram),
+        }
+    }
+
+    fn open_outbound(&mut self, packet: &mut PacketBuf, datagram: &Datagram) -> Opening<'a> {
+        let (ingress, destination) = (packet.ingress, datagram.destination.address);
+        self.lan_broadcast(packet, datagram)?;
+        self.snapshot.sources.check(ingress, datagram.source.address, destination)?;
+        if self.snapshot.is_local(destination) {
+            return self.open_to_router(packet, datagram);
+        }
+        let Some(route) = self.snapshot.routes.lookup(destination).copied() else {
+            let kind = ErrorKind::NetworkUnreachable;
+            return Err(self.reply(packet, datagram, kind, self.snapshot.no_route()));
+        };
+        if !self.snapshot.zones.allows(ingress, route.egress) {
+            let kind = ErrorKind::AdministrativelyProhibited;
+            return Err(self.reply(packet, datagram, kind, DropReason::PolicyDenied));
+        }
+        if datagram.transport == L4::Icmp(IcmpKind::Error) {
+            return Err(self.translate_error(packet, datagram));
+        }
+        let translation = match route.egress {
+            LinkId::WAN => Translation::Outbound,
+            _ => Translation::Routed,
+        };
+        let forward = self.hop_via(&route, destination)?;
+        let reverse = self.hop(ingress, datagram.source.address)?;
+        self.open_flow(datagram, ingress, translation, forward, reverse)
+    }
+
+    /// Inside to one of the router's addresses: hairpinned if the address is the external one and something
+    /// inside answers for the port (RFC 4787 §6, REQ-9), else for the router itself.
+    fn open_to_router(&mut self, packet: &mut PacketBuf, datagram: &Datagram) -> Opening<'a> {
+        let ingress = packet.ingress;
+        if self.snapshot.nat.external == Some(datagram.destination.address) {
+            if datagram.transport == L4::Icmp(IcmpKind::Error) {
+                return Err(self.translate_error(packet, datagram));
+            }
+            match self.engine.resolve_external(self.pass, datagram, &self.snapshot.nat, self.now) {
+                Ok(internal) => return self.open_hairpin(datagram, ingress, internal),
+                Err(DropReason::NoMapping) => {}
+                Err(reason) => return Err(reason.into()),
+            }
+        }
+        if self.snapshot.zones.allows(ingress, LinkId::LOCAL) {
+            Err(Verdict::Punt(PuntReason::Local))
+        } else {
+            Err(DropReason::PolicyDenied.into())
+        }
+    }
+
+    fn open_hairpin(
+        &mut self,
+        datagram: &Datagram,
+        ingress: LinkId,
+        internal: Internal,
+    ) -> Opening<'a> {
+        let address = internal.0.address;
+        let route = *self.snapshot.routes.lookup(address).ok_or(DropReason::NoRoute)?;
+        let forward = self.hop_via(&route, address)?;
+        let reverse = self.hop(ingress, datagram.source.address)?;
+        self.open_flow(datagram, ingress, Translation::Hairpin(internal), forward, reverse)
+    }
+
+    fn open_inbound(&mut self, packet: &mut PacketBuf, datagram: &Datagram) -> Opening<'a> {
+        let (ingress, destination) = (packet.ingress, datagram.destination.address);
+        if self.is_dhcp_reply(packet, datagram) {
+            return Err(Verdict::Punt(PuntReason::DhcpClient));
+        }
+        no_group(packet, destination)?;
+        self.snapshot.sources.check(ingress, datagram.source.address, destination)?;
+        if self.snapshot.nat.external != Some(destination) {
+            return Err(DropReason::PolicyDenied.into());
+        }
+        if datagram.transport == L4::Icmp(IcmpKind::Error) {
+            return Err(self.translate_error(packet, datagram));
+        }
+        let resolved =
+            self.engine.resolve_external(self.pass, datagram, &self.snapshot.nat, self.now);
+        let internal = match resolved {
+            Ok(internal) => internal,
+            Err(DropReason::NoMapping) if self.is_answered_ping(datagram) => {
+                return Err(Verdict::Punt(PuntReason::Local));
+            }
+            Err(reason) => return Err(reason.into()),
+        };
+        let address = internal.0.address;
+        let route = *self.snapshot.routes.lookup(address).ok_or(DropReason::NoRoute)?;
+        let forward = self.hop_via(&route, address)?;
+        let back = self.snapshot.routes.lookup(datagram.source.address);
+        let back = *back.filter(|r| r.egress == LinkId::WAN).ok_or(DropReason::NoRoute)?;
+        let reverse = self.hop_via(&back, datagram.source.address)?;
+        self.open_flow(datagram, ingress, Translation::Inbound(internal), forward, reverse)
+    }
+
+    /// From the router itself: through the translation if it speaks from a LAN address to the WAN, as it is
+    /// otherwise.
+    fn open_local(&mut self, packet: &mut PacketBuf, datagram: &Datagram) -> Opening<'a> {
+        let destination = datagram.destination.address;
+        let route = *self.snapshot.routes.lookup(destination).ok_or(self.snapshot.no_route())?;
+        let hop = self.hop_via(&route, destination)?;
+        let translated = route.egress == LinkId::WAN
+            && self.snapshot.nat.external != Some(datagram.source.address);
+        if translated && datagram.transport != L4::Icmp(IcmpKind::Error) {
+            let back = NextHop { egress: LinkId::LOCAL, neighbour: NeighbourRef::NONE.to_bits() };
+            return self.open_flow(datagram, LinkId::LOCAL, Translation::Outbound, hop, back);
+        }
+        Err(self.address(packet, hop))
+    }
+
+    fn open_flow(
+        &mut self,
+        datagram: &Datagram,
+        ingress: LinkId,
+        translation: Translation,
+        forward: NextHop,
+        reverse: NextHop,
+    ) -> Opening<'a> {
+        let request = OpenRequest { datagram, ingress, translation, forward, reverse };
+        self.engine
+            .open(self.pass, &request, &self.snapshot.nat, self.now)
+            .map_err(Verdict::Drop)
+    }
+
+    /// Translates an ICMP error by the flow of the packet that it embeds.
+    fn translate_error(&mut self, packet: &mut PacketBuf, datagram: &Datagram) -> Verdict {
+        if datagram.ttl <= 1 {
+            return DropReason::TtlExpired.into();
+        }
+        packet.set_len(datagram.end as usize);
+        let policy = &self.snapshot.nat;
+        match self.engine.translate_error(self.pass, packet, datagram, self.side, policy) {
+            Ok(hop) if hop.egress == LinkId::LOCAL => Verdict::Punt(PuntReason::Local),
+            Ok(hop) => {
+                decrement_ttl(packet, usize::from(datagram.l3));
+                self.address(packet, hop)
+            }
+            Err(reason) => reason.into(),
+        }
+    }
+
+    /// Writes the MAC addresses of a packet that is otherwise ready.
+    fn address(&self, packet: &mut PacketBuf, hop: NextHop) -> Verdict {
+        let Some(egress) = self.snapshot.link(hop.egress) else {
+            return DropReason::LinkDown.into();
+        };
+        match self.neighbours.resolve(NeighbourRef::from_bits(hop.neighbour)) {
+            Some(mac) => {
+                put_macs(packet.frame_mut(), mac, egress.mac);
+                Verdict::Forward(hop.egress)
+            }
+            None => DropReason::NeighbourUnresolved.into(),
+        }
+    }
+
+    /// What a LAN may send to everyone: DHCP. A packet to a group that no service here listens to is dropped.
+    fn lan_broadcast(&self, packet: &PacketBuf, datagram: &Datagram) -> Result<(), Verdict> {
+        let destination = datagram.destination;
+        let to_server = datagram.protocol() == Protocol::Udp
+            && destination.port == DHCP_SERVER_PORT
+            && (destination.address.is_broadcast() || self.snapshot.is_local(destination.address));
+        if to_server && self.snapshot.serves_dhcp(packet.ingress) {
+            return Err(Verdict::Punt(PuntReason::DhcpServer));
+        }
+        no_group(packet, destination.address)
+    }
+
+    fn is_dhcp_reply(&self, packet: &PacketBuf, datagram: &Datagram) -> bool {
+        self.snapshot.wan_dhcp
+            && packet.ingress == LinkId::WAN
+            && datagram.protocol() == Protocol::Udp
+            && datagram.destination.port == DHCP_CLIENT_PORT
+    }
+
+    fn is_answered_ping(&self, datagram: &Datagram) -> bool {
+        self.snapshot.wan_ping && datagram.transport == L4::Icmp(IcmpKind::Request)
+    }
+
+    /// Turns the packet into an ICMP error about itself, if one may be sent.
+    fn reply(
+        &mut self,
+        packet: &mut PacketBuf,
+        datagram: &Datagram,
+        kind: ErrorKind,
+        otherwise: DropReason,
+    ) -> Verdict {
+        let ingress = self.snapshot.link(packet.ingress);
+        let from = ingress.and_then(|link| link.address.map(|address| (link.mac, address)));
+        let Some((mac, address)) = from else { return otherwise.into() };
+        if !icmp::may_answer(packet.frame(), datagram) {
+            return otherwise.into();
+        }
+        if !self.limit.admit(self.now) {
+            return DropReason::IcmpRateLimited.into();
+        }
+        icmp::answer(packet, datagram, kind, mac, address);
+        Verdict::Reply(kind)
+    }
+
+    fn hop_via(&self, route: &Route, destination: Ipv4Addr) -> Result<NextHop, Verdict> {
+        self.hop(route.egress, route.next_hop(destination))
+    }
+
+    fn hop(&self, egress: LinkId, address: Ipv4Addr) -> Result<NextHop, Verdict> {
+        match self.neighbours.lookup(egress, address) {
+            Some(neighbour) => Ok(NextHop { egress, neighbour: neighbour.to_bits() }),
+            None => Err(Verdict::Resolve(egress, address)),
+        }
+    }
+}
+
+/// Refuses what is addressed to a group, on either layer: neither is ever forwarded (RFC 1812 §5.3.4, §5.3.5).
+fn no_group(packet: &PacketBuf, destination: Ipv4Addr) -> Result<(), Verdict> {
+    if destination.is_multicast() {
+        return Err(DropReason::Multicast.into());
+    }
+    if destination.is_broadcast() || destination_mac(packet.frame()).is_group() {
+        return Err(DropReason::Broadcast.into());
+    }
+    Ok(())
+}
+
+fn decrement_ttl(packet: &mut PacketBuf, l3: usize) {
+    let frame = packet.frame_mut();
+    let ttl = u8_at(frame, l3 + ipv4::TTL);
+    frame[l3 + ipv4::TTL] = ttl - 1;
+    let delta = checksum::Delta::word(u16::from(ttl) << 8, u16::from(ttl - 1) << 8);
+    let sum = checksum::apply(u16_at(frame, l3 + ipv4::CHECKSUM), delta);
+    put_u16(frame, l3 + ipv4::CHECKSUM, sum);
+}

@@ -1,0 +1,238 @@
+//! What a worker owns, and what becomes of its verdicts.
+
+use std::net::Ipv4Addr;
+use std::sync::Arc;
+
+use flow_table::Participant;
+use forwarding::Neighbours;
+use nat::{Engine, Tables};
+use packet::gso::{self, Segments};
+use packet::{
+    BATCH_MAX, Batch, DropReason, Instant, LinkId, PacketBuf, Parsed, PuntReason, parse,
+};
+
+use crate::counters::Counters;
+use crate::egress::Egress;
+use crate::limit::IcmpLimit;
+use crate::path::{self, Lane};
+use crate::rings::{Inject, Punted, Rings};
+use crate::snapshot::Snapshot;
+use crate::step::Tag;
+use crate::verdict::Verdict;
+
+/// Sessions looked at for expiry in one batch. A full table of a million is swept in 16,000 batches, which
+/// is well under a second at any rate that could fill it.
+const EXPIRE_BUDGET: usize = 64;
+
+/// Packets that the router's own stack may send between two batches, so that it can't delay transit.
+const INJECT_BUDGET: usize = 32;
+
+/// One packet worker: its engine, its view of the shared tables, and its scratch space.
+pub struct Worker {
+    pub(crate) engine: Engine,
+    pub(crate) tables: Tables,
+    pub(crate) participant: Participant,
+    pub(crate) neighbours: Arc<Neighbours>,
+    pub(crate) limit: IcmpLimit,
+    pub(crate) lanes: Vec<Lane>,
+    pub(crate) verdicts: Vec<Verdict>,
+    pub(crate) tags: Vec<Tag>,
+    counters: Arc<Counters>,
+    rings: Arc<Rings>,
+    one: Batch,
+}
+
+impl Worker {
+    /// Makes a worker of an engine and the tables that it shares.
+    ///
+    /// # Errors
+    /// If the epoch domain has no place for one more participant.
+    pub fn new(
+        engine: Engine,
+        tables: Tables,
+        neighbours: Arc<Neighbours>,
+        rings: Arc<Rings>,
+    ) -> Result<Self, flow_table::ParticipantsExhausted> {
+        Ok(Self {
+            engine,
+            participant: tables.domain().participant()?,
+            tables,
+            neighbours,
+            limit: IcmpLimit::default(),
+            lanes: Vec::with_capacity(BATCH_MAX),
+            verdicts: Vec::with_capacity(BATCH_MAX),
+            tags: Vec::with_capacity(BATCH_MAX),
+            counters: Arc::new(Counters::default()),
+            rings,
+            one: Batch::new(),
+        })
+    }
+
+    /// The numbers that this worker keeps.
+    #[must_use]
+    pub fn counters(&self) -> Arc<Counters> {
+        Arc::clone(&self.counters)
+    }
+
+    /// The verdicts on the last batch, in its order.
+    #[must_use]
+    pub fn verdicts(&self) -> &[Verdict] {
+        &self.verdicts
+    }
+
+    /// Takes a batch from a link all the way into the egress queues. All packets of the batch must have come
+    /// from the same link.
+    pub fn receive(
+        &mut self,
+        batch: &mut Batch,
+        egress: &mut Egress,
+        snapshot: &Snapshot,
+        now: Instant,
+    ) {
+        let Some(first) = batch.packets().first() else { return };
+        let ingress = first.ingress;
+        let link = self.counters.link(ingress);
+        link.rx_packets.add(batch.len() as u64);
+        link.rx_bytes.add(batch.packets().iter().map(|packet| packet.len() as u64).sum());
+        match ingress {
+            LinkId::WAN => path::inbound(batch, self, snapshot, now),
+            LinkId::LOCAL => path::local(batch, self, snapshot, now),
+            _ => path::outbound(batch, self, snapshot, now),
+        }
+        self.dispatch(batch, egress, now);
+    }
+
+    /// Carries out the verdicts, and counts each: the only place that does.
+    fn dispatch(&mut self, batch: &mut Batch, egress: &mut Egress, now: Instant) {
+        for (index, mut packet) in batch.drain().enumerate() {
+            let counts = self.counters.link(packet.ingress);
+            match self.verdicts[index] {
+                Verdict::Forward(link) => {
+                    counts.forwarded.add(1);
+                    packet.egress = link;
+                    egress.enqueue(packet, self.tags[index], now, &self.counters);
+                    continue;
+                }
+                Verdict::Reply(_) => {
+                    counts.replied.add(1);
+                    packet.egress = packet.ingress;
+                    egress.send_now(packet, &self.counters);
+                    continue;
+                }
+                Verdict::Punt(reason) => self.punt(&packet, reason, None),
+                Verdict::Resolve(link, address) => {
+                    self.punt(&packet, PuntReason::NeighbourMissing, Some((link, address)));
+                }
+                Verdict::Drop(reason) => self.counters.drop(packet.ingress, reason),
+            }
+            egress.recycle(packet);
+        }
+    }
+
+    /// Copies a packet to the control thread, finished and cut as hardware would have.
+    fn punt(&self, packet: &PacketBuf, reason: PuntReason, wanted: Option<(LinkId, Ipv4Addr)>) {
+        let outcome = match parse(packet.frame(), packet.offload) {
+            Ok(Parsed::Ipv4(datagram)) => match Segments::of(packet, &datagram) {
+                Some(segments) => (0..segments.count()).try_for_each(|index| {
+                    let mut copy = self.rings.take().ok_or(DropReason::PuntRingFull)?;
+                    if !segments.emit(packet, index, &mut copy) {
+                        self.rings.put(copy);
+                        return Err(DropReason::PuntTooLarge);
+                    }
+                    self.push_punt(copy, reason, wanted)
+                }),
+                None => self.copy_punt(packet, Some(&datagram), reason, wanted),
+            },
+            Ok(Parsed::Arp(_)) | Err(_) => self.copy_punt(packet, None, reason, wanted),
+        };
+        match outcome {
+            Ok(()) => self.counters.link(packet.ingress).punted[reason.index()].add(1),
+            Err(reason) => self.counters.drop(packet.ingress, reason),
+        }
+    }
+
+    fn copy_punt(
+        &self,
+        packet: &PacketBuf,
+        datagram: Option<&packet::Datagram>,
+        reason: PuntReason,
+        wanted: Option<(LinkId, Ipv4Addr)>,
+    ) -> Result<(), DropReason> {
+        let mut copy = self.rings.take().ok_or(DropReason::PuntRingFull)?;
+        if !copy.copy_from(packet.frame()) {
+            self.rings.put(copy);
+            return Err(DropReason::PuntTooLarge);
+        }
+        copy.offload = packet.offload;
+        if let Some(datagram) = datagram {
+            gso::finish_checksum(&mut copy, datagram);
+        }
+        copy.ingress = packet.ingress;
+        self.push_punt(copy, reason, wanted)
+    }
+
+    fn push_punt(
+        &self,
+        mut packet: PacketBuf,
+        reason: PuntReason,
+        wanted: Option<(LinkId, Ipv4Addr)>,
+    ) -> Result<(), DropReason> {
+        packet.offload = packet::Offload::NONE;
+        if self.rings.punt(Punted { reason, packet, wanted }) {
+            Ok(())
+        } else {
+            Err(DropReason::PuntRingFull)
+        }
+    }
+
+    /// Takes what the control thread injected, a bounded number; returns how many there were.
+    pub fn take_injected(
+        &mut self,
+        egress: &mut Egress,
+        snapshot: &Snapshot,
+        now: Instant,
+    ) -> usize {
+        let rings = Arc::clone(&self.rings);
+        for taken in 0..INJECT_BUDGET {
+            let Some(inject) = rings.poll_inject() else { return taken };
+            match inject {
+                Inject::Send(link, mut packet) => {
+                    packet.ingress = LinkId::LOCAL;
+                    packet.egress = link;
+                    egress.send_now(packet, &self.counters);
+                }
+                Inject::Route(mut packet) => {
+                    packet.ingress = LinkId::LOCAL;
+                    self.receive_one(packet, egress, snapshot, now);
+                }
+                Inject::Receive(packet) => self.receive_one(packet, egress, snapshot, now),
+            }
+        }
+        INJECT_BUDGET
+    }
+
+    fn receive_one(
+        &mut self,
+        packet: PacketBuf,
+        egress: &mut Egress,
+        snapshot: &Snapshot,
+        now: Instant,
+    ) {
+        let mut one = std::mem::take(&mut self.one);
+        one.push(packet);
+        self.receive(&mut one, egress, snapshot, now);
+        self.one = one;
+    }
+
+    /// Expires a bounded number of sessions; to be called once per batch and when idle.
+    pub fn expire(&mut self, snapshot: &Snapshot, now: Instant) {
+        let pass = self.participant.pass();
+        self.engine.expire(&pass, &snapshot.nat, now, EXPIRE_BUDGET);
+    }
+
+    /// Ends a session; returns whether there was one.
+    pub fn kill(&mut self, id: flow_table::EntryId) -> bool {
+        let pass = self.participant.pass();
+        self.engine.kill(&pass, id)
+    }
+}
