@@ -1,0 +1,424 @@
+//! The table as everyone sees it: lookups.
+
+use std::{
+    fmt,
+    ops::ControlFlow,
+    sync::{Arc, Weak},
+};
+
+use crossbeam::utils::CachePadded;
+
+use crate::{
+    bucket::{Bucket, Link, SLOTS, Word},
+    entry::{Entry, EntryId, Hit},
+    epoch::{Domain, Pass},
+    hash::{Hash, Key},
+    memory::{Zeroable, Zeroed, prefetch},
+    owner::Owner,
+    sync::{AtomicU64, AtomicUsize, Ordering},
+};
+
+/// Entries that a slot word has bits for.
+pub const ENTRIES_MAX: usize = (1 << 31) - 1;
+
+/// Buckets that one key may be put into, its home first: the bound of every search.
+///
+/// With the buckets three quarters full (which is all that a full table fills) 16 million random
+/// keys went no further than 30.
+pub const PROBE_BUCKETS_MAX: usize = 64;
+
+/// Keys per group of lookups in [`Table::lookup_batch`]: more lines in flight than a core can track,
+/// so that it never waits, and few enough for the fetched lines to be in its first cache still.
+pub const GROUP_MAX: usize = 64;
+
+/// A fixed number of entries, each found by either of two keys.
+///
+/// Anyone looks up; each entry is inserted, expired and removed by the [`Owner`] of its slot.
+pub struct Table<K, V> {
+    pub(crate) buckets: Zeroed<Bucket>,
+    pub(crate) entries: Zeroed<Entry<K, V>>,
+    /// A bit per entry: set while it is in the table.
+    pub(crate) live: Zeroed<AtomicU64>,
+    pub(crate) owned: Box<[CachePadded<Owned>]>,
+    /// Keeps the domain's address from being used again, for the comparison in `check`.
+    domain: Weak<Domain>,
+    seed: u64,
+}
+
+/// What the table knows of an owner's range; written by that owner alone.
+pub(crate) struct Owned {
+    pub(crate) first: usize,
+    /// Entries in the table.
+    pub(crate) live: AtomicUsize,
+    /// Entries from `first` on that hold values, live or not.
+    pub(crate) initialised: AtomicUsize,
+}
+
+// SAFETY: an atomic integer is valid when zero and needs no drop.
+unsafe impl Zeroable for AtomicU64 {
+    #[cfg(loom)]
+    fn zeroed() -> Self {
+        Self::new(0)
+    }
+}
+
+impl<K: Key, V: Send + Sync + 'static> Table<K, V> {
+    /// Makes a table of `capacity` entries, split into fixed ranges of slots among `owners`.
+    ///
+    /// The table's memory is returned when both its handles and the domain are gone; it holds
+    /// `2 × size of a side + 25` bytes per entry, untouched until used.
+    ///
+    /// # Panics
+    /// Unless 0 < `owners` ≤ `capacity` ≤ [`ENTRIES_MAX`].
+    #[must_use]
+    pub fn new(
+        domain: &Arc<Domain>,
+        capacity: usize,
+        owners: usize,
+        seed: u64,
+    ) -> (Arc<Self>, Vec<Owner<K, V>>) {
+        const { Entry::<K, V>::FITS }
+        assert!(0 < owners && owners <= capacity && capacity <= ENTRIES_MAX);
+        let ranges = (0..owners).map(|n| capacity * n / owners..capacity * (n + 1) / owners);
+        let table = Arc::new(Self {
+            buckets: Zeroed::new((2 * capacity * LOAD.1).div_ceil(SLOTS * LOAD.0)),
+            entries: Zeroed::new(capacity),
+            live: Zeroed::new(capacity.div_ceil(64)),
+            owned: ranges
+                .clone()
+                .map(|range| {
+                    CachePadded::new(Owned {
+                        first: range.start,
+                        live: AtomicUsize::new(0),
+                        initialised: AtomicUsize::new(0),
+                    })
+                })
+                .collect(),
+            domain: Arc::downgrade(domain),
+            seed,
+        });
+        domain.keep(table.clone());
+        let owners =
+            ranges.enumerate().map(|(n, range)| Owner::new(Arc::clone(&table), n, range)).collect();
+        (table, owners)
+    }
+
+    /// Finds a key.
+    #[must_use]
+    #[inline]
+    pub fn lookup<'a>(&'a self, pass: &'a Pass<'_>, key: &K) -> Option<Hit<'a, K, V>> {
+        self.lookup_hashed(pass, self.hash(key), key)
+    }
+
+    /// Step 1 of a lookup in steps: hashes a key for this table.
+    #[must_use]
+    #[inline]
+    pub fn hash(&self, key: &K) -> Hash {
+        Hash(key.hash(self.seed))
+    }
+
+    /// Ends step 1: starts to fetch the key's home bucket.
+    #[inline]
+    pub fn prefetch_bucket(&self, hash: Hash) {
+        prefetch(&self.buckets[hash.home(self.buckets.len())]);
+    }
+
+    /// Step 2: reads the bucket and starts to fetch the side of the entry that the key seems to be.
+    #[inline]
+    pub fn prefetch_entry(&self, hash: Hash) {
+        self.prefetch_link(self.likely(hash));
+    }
+
+    /// Step 3: finds a key whose hash is known.
+    #[must_use]
+    #[inline]
+    pub fn lookup_hashed<'a>(
+        &'a self,
+        pass: &'a Pass<'_>,
+        hash: Hash,
+        key: &K,
+    ) -> Option<Hit<'a, K, V>> {
+        self.check(pass);
+        // SAFETY: the pass is of this domain and borrowed for 'a.
+        unsafe { self.find(hash, key) }
+    }
+
+    /// Step 2 for callers who keep what it finds: as [`Self::prefetch_entry`], and step 3 need not
+    /// search again.
+    #[must_use]
+    #[inline]
+    pub fn candidate<'a>(&'a self, pass: &'a Pass<'_>, hash: Hash) -> Candidate<'a, K, V> {
+        self.check(pass);
+        let link = self.likely(hash);
+        self.prefetch_link(link);
+        Candidate { table: self, hash, link }
+    }
+
+    /// Finds many keys, fetching lines of all before looking at the first.
+    ///
+    /// # Panics
+    /// If there are not as many results as keys.
+    #[inline]
+    pub fn lookup_batch<'a>(
+        &'a self,
+        pass: &'a Pass<'_>,
+        keys: &[K],
+        out: &mut [Option<Hit<'a, K, V>>],
+    ) {
+        assert_eq!(keys.len(), out.len(), "a result for each key");
+        self.check(pass);
+        for (keys, out) in keys.chunks(GROUP_MAX).zip(out.chunks_mut(GROUP_MAX)) {
+            let mut hashes = [Hash(0); GROUP_MAX];
+            for (hash, key) in hashes.iter_mut().zip(keys) {
+                *hash = self.hash(key);
+                self.prefetch_bucket(*hash);
+            }
+            let mut links = [Link::NONE; GROUP_MAX];
+            for (link, hash) in links.iter_mut().zip(&hashes[..keys.len()]) {
+                *link = self.likely(*hash);
+                self.prefetch_link(*link);
+            }
+            for (n, (key, out)) in keys.iter().zip(out).enumerate() {
+                // SAFETY: the pass is of this domain and borrowed for 'a; the link was found above.
+                *out = unsafe { self.confirm(links[n], hashes[n], key) };
+            }
+        }
+    }
+
+    /// Finds an entry by name: side 0, whatever its keys are by now.
+    #[must_use]
+    pub fn by_id<'a>(&'a self, pass: &'a Pass<'_>, id: EntryId) -> Option<Hit<'a, K, V>> {
+        self.check(pass);
+        // Acquire pairs with the release in `Owner::insert`: the entry was written before.
+        let bits = self.live.get(id.index() / 64)?.load(Ordering::Acquire);
+        // SAFETY: its live bit is set, under a pass of this domain that is borrowed for 'a.
+        (bits >> (id.0 % 64) & 1 == 1)
+            .then(|| unsafe { Hit::new(&self.entries[id.index()], Link::new(id.0, 0)) })
+    }
+
+    /// Calls `f` with side 0 of every entry that stays in the table during the call, and of some
+    /// that come and go. Takes time in proportion to the capacity: not for workers.
+    pub fn for_each<'a>(&'a self, pass: &'a Pass<'_>, mut f: impl FnMut(Hit<'a, K, V>)) {
+        self.check(pass);
+        for (n, bits) in self.live.iter().enumerate() {
+            // Acquire: as in `by_id`.
+            let mut bits = bits.load(Ordering::Acquire);
+            while bits != 0 {
+                let index = n * 64 + bits.trailing_zeros() as usize;
+                bits &= bits - 1;
+                // SAFETY: as in `by_id`.
+                f(unsafe { Hit::new(&self.entries[index], Link::new(index as u32, 0)) });
+            }
+        }
+    }
+
+    /// Entries in the table, at about this time.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        // Relaxed: a count for people, no access depends on it.
+        self.owned.iter().map(|owned| owned.live.load(Ordering::Relaxed)).sum()
+    }
+
+    /// Whether no entry is in the table, at about this time.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Entries that the table has room for, those of all owners together.
+    #[must_use]
+    pub fn capacity(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Where the buckets and the entries are, for an edge that asks the system for large pages.
+    #[must_use]
+    pub fn memory(&self) -> [std::ops::Range<usize>; 2] {
+        let buckets = self.buckets.as_ptr_range();
+        let entries = self.entries.as_ptr_range();
+        [buckets.start.addr()..buckets.end.addr(), entries.start.addr()..entries.end.addr()]
+    }
+
+    /// # Panics
+    /// If the pass is not of the table's domain, and so protects nothing here.
+    #[inline(always)]
+    pub(crate) fn check(&self, pass: &Pass<'_>) {
+        assert!(std::ptr::eq(self.domain.as_ptr(), pass.domain()), "the pass is of another domain");
+    }
+
+    /// Visits the announced slots that may hold a key of this hash, in the one order that everyone
+    /// visits them in, and ends where no further key of this home can be.
+    #[inline(always)]
+    pub(crate) fn search<R>(
+        &self,
+        hash: Hash,
+        mut visit: impl FnMut(Spot, Word) -> ControlFlow<R>,
+    ) -> Option<R> {
+        let mut index = hash.home(self.buckets.len());
+        for distance in 0..self.probe_limit() {
+            let bucket = &self.buckets[index];
+            let header = bucket.header();
+            for slot in header.candidates(hash) {
+                let word = bucket.word(slot);
+                if word.has_tag(hash)
+                    && let ControlFlow::Break(result) =
+                        visit(Spot { distance, bucket: index, slot }, word)
+                {
+                    return Some(result);
+                }
+            }
+            if !header.is_passed() {
+                return None;
+            }
+            index = self.next_bucket(index);
+        }
+        None
+    }
+
+    /// Finds a final key.
+    ///
+    /// # Safety
+    /// The caller holds a pass of this domain for all of `'a`.
+    #[inline(always)]
+    pub(crate) unsafe fn find<'a>(&'a self, hash: Hash, key: &K) -> Option<Hit<'a, K, V>> {
+        self.search(hash, |_, word| {
+            let link = word.link();
+            // SAFETY: a link from a bucket, and a pass of this domain for 'a.
+            if word.is_final(hash) && unsafe { self.key_of(link) } == *key {
+                // SAFETY: as above.
+                return ControlFlow::Break(unsafe { self.hit(link) });
+            }
+            ControlFlow::Continue(())
+        })
+    }
+
+    /// The key that a link leads to.
+    ///
+    /// # Safety
+    /// The caller found the link in a bucket under a pass of this domain that it still holds.
+    #[inline(always)]
+    pub(crate) unsafe fn key_of(&self, link: Link) -> K {
+        // SAFETY: handed on.
+        unsafe { self.entries[link.entry() as usize].key(link.side()) }
+    }
+
+    /// A hit on what a link leads to.
+    ///
+    /// # Safety
+    /// The caller found the link in a bucket under a pass of this domain that it holds for `'a`.
+    #[inline(always)]
+    pub(crate) unsafe fn hit<'a>(&'a self, link: Link) -> Hit<'a, K, V> {
+        // SAFETY: handed on.
+        unsafe { Hit::new(&self.entries[link.entry() as usize], link) }
+    }
+
+    pub(crate) fn probe_limit(&self) -> usize {
+        PROBE_BUCKETS_MAX.min(self.buckets.len())
+    }
+
+    #[inline(always)]
+    pub(crate) fn next_bucket(&self, index: usize) -> usize {
+        if index + 1 == self.buckets.len() { 0 } else { index + 1 }
+    }
+
+    /// The first final word with the tags of this hash: almost surely the key's, if it has one.
+    #[inline(always)]
+    fn likely(&self, hash: Hash) -> Link {
+        self.search(hash, |_, word| {
+            if word.is_final(hash) {
+                ControlFlow::Break(word.link())
+            } else {
+                ControlFlow::Continue(())
+            }
+        })
+        .unwrap_or(Link::NONE)
+    }
+
+    #[inline(always)]
+    fn prefetch_link(&self, link: Link) {
+        if let Some(entry) = self.entries.get(link.entry() as usize) {
+            prefetch(entry.line(link.side()));
+        }
+    }
+
+    /// Turns what `likely` returned into what `find` would have.
+    ///
+    /// # Safety
+    /// The caller got the link from `likely` under a pass of this domain that it holds for `'a`.
+    #[inline(always)]
+    unsafe fn confirm<'a>(&'a self, link: Link, hash: Hash, key: &K) -> Option<Hit<'a, K, V>> {
+        if link == Link::NONE {
+            return None;
+        }
+        // SAFETY: handed on.
+        if unsafe { self.key_of(link) } == *key {
+            // SAFETY: handed on.
+            return Some(unsafe { self.hit(link) });
+        }
+        // SAFETY: the same pass.
+        unsafe { self.find(hash, key) }
+    }
+}
+
+impl<K, V> Drop for Table<K, V> {
+    fn drop(&mut self) {
+        if !std::mem::needs_drop::<V>() {
+            return;
+        }
+        for owned in &self.owned {
+            // Relaxed: the table is ours alone now, by way of its `Arc`.
+            let initialised = owned.initialised.load(Ordering::Relaxed);
+            for entry in &self.entries[owned.first..owned.first + initialised] {
+                // SAFETY: initialised as its owner counted; hits borrow the table or a pass, whose
+                // domain keeps the table, so there are none.
+                unsafe { entry.drop_values() };
+            }
+        }
+    }
+}
+
+impl<K: Key, V: Send + Sync + 'static> fmt::Debug for Table<K, V> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Table")
+            .field("len", &self.len())
+            .field("capacity", &self.capacity())
+            .finish_non_exhaustive()
+    }
+}
+
+/// What step 2 of a lookup found: [`Candidate::confirm`] is step 3.
+#[derive(Clone, Copy)]
+pub struct Candidate<'a, K, V> {
+    table: &'a Table<K, V>,
+    hash: Hash,
+    link: Link,
+}
+
+impl<'a, K: Key, V: Send + Sync + 'static> Candidate<'a, K, V> {
+    /// Compares keys. `key` must be the one that was hashed, or a present key may not be found.
+    #[must_use]
+    #[inline]
+    pub fn confirm(self, key: &K) -> Option<Hit<'a, K, V>> {
+        // SAFETY: the link was found under a pass that is borrowed for 'a.
+        unsafe { self.table.confirm(self.link, self.hash, key) }
+    }
+}
+
+/// Where a search found a word.
+#[derive(Clone, Copy)]
+pub(crate) struct Spot {
+    pub(crate) distance: usize,
+    pub(crate) bucket: usize,
+    pub(crate) slot: usize,
+}
+
+impl Spot {
+    /// Whether searches for the same hash come here first.
+    pub(crate) fn precedes(&self, other: &Self) -> bool {
+        (self.distance, self.slot) < (other.distance, other.slot)
+    }
+}
+
+/// Share of the bucket slots that a full table fills. At 3/4 a hit is in its home bucket 93 times
+/// in 100 and buckets cost 24.4 bytes per entry; at 9/10 it would be 85 times and 20.3 bytes.
+const LOAD: (usize, usize) = (3, 4);
