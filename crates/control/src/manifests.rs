@@ -1,0 +1,105 @@
+//! Files for `zone-manifests/`: what the plans write, for one example each.
+
+use std::path::PathBuf;
+
+use crate::{
+    Attachment, DesiredLink, DesiredZone, Observed, PlanError, Platform, ServiceKind, illumos,
+    linux, plan, smartos,
+};
+
+/// A generated file.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Manifest {
+    /// Its name in `zone-manifests/`.
+    pub name: &'static str,
+    /// Its text.
+    pub contents: String,
+}
+
+/// The generated files of `zone-manifests/`. All show the same router: the WAN on a NIC, one LAN on an
+/// etherstub.
+///
+/// # Errors
+/// If an example is not a zone that can be planned.
+pub fn manifests() -> Result<Vec<Manifest>, PlanError> {
+    let omnios = example(Platform::Illumos { zones: "/zones".into() }, ["wan0", "lan0"], "igb0");
+    let image = "00000000-0000-4000-8000-000000000000".parse().expect("a UUID of zeros is one");
+    let mut smart = example(Platform::Smartos { image }, ["net0", "net1"], "external");
+    smart.binary = "/opt/custom/zone-router/bin/routerd".into();
+    smart.routerctl = "/opt/custom/zone-router/bin/routerctl".into();
+    smart.config = "/opt/custom/zone-router/etc/router.toml".into();
+    smart.state = "/opt/custom/zone-router/state".into();
+    let debian = example(Platform::Linux, ["wan0", "lan0"], "enp1s0");
+    let [links_unit, service_unit] = linux::unit_texts(&debian);
+    let manifest = |name, contents| Manifest { name, contents };
+    Ok(vec![
+        manifest("omnios.zonecfg", illumos::zonecfg(&omnios)?),
+        manifest("omnios.sh", plan(&omnios, &with_nic(&omnios))?.script()),
+        manifest("smartos.vmadm.json", smartos::payload(&smart)?),
+        manifest("smartos.sh", plan(&smart, &with_nic(&smart))?.script()),
+        manifest("zone-router-router-links.service", links_unit),
+        manifest("zone-router-router.service", service_unit),
+        manifest("linux.sh", plan(&debian, &with_nic(&debian))?.script()),
+    ])
+}
+
+/// The example: names in order WAN, LAN.
+pub(crate) fn example(platform: Platform, links: [&str; 2], nic: &str) -> DesiredZone {
+    let service = match platform {
+        Platform::Linux => ServiceKind::Systemd,
+        Platform::Illumos { .. } | Platform::Smartos { .. } => ServiceKind::Smf,
+    };
+    let stub = || "zrstub0".parse().expect("a letter first, a number last");
+    let over = [
+        Attachment::Nic(nic.parse().expect("names of the examples are names")),
+        Attachment::Etherstub(stub()),
+    ];
+    let link = |(name, over): (&str, Attachment)| DesiredLink {
+        name: name.parse().expect("names of the examples are names"),
+        over,
+        mac: None,
+        mtu: 1500,
+        vlan: None,
+    };
+    DesiredZone {
+        name: "router".parse().expect("letters"),
+        platform,
+        links: links.into_iter().zip(over).map(link).collect(),
+        etherstubs: vec![stub()],
+        binary: PathBuf::from("/opt/zone-router/bin/routerd"),
+        routerctl: PathBuf::from("/opt/zone-router/bin/routerctl"),
+        config: PathBuf::from("/etc/zone-router/router.toml"),
+        state: PathBuf::from("/var/lib/zone-router"),
+        service,
+    }
+}
+
+/// A fresh host that has the example's NIC.
+fn with_nic(desired: &DesiredZone) -> Observed {
+    let nics = desired.links.iter().filter_map(|link| match &link.over {
+        Attachment::Nic(nic) => Some(nic.to_string()),
+        Attachment::Etherstub(_) | Attachment::Bridge(_) => None,
+    });
+    let mut observed = Observed::nothing(&desired.platform);
+    for nic in nics {
+        match &mut observed {
+            Observed::Linux(host) => {
+                host.service.systemd = true;
+                host.links.push(linux::LinkSeen {
+                    name: nic,
+                    mtu: 1500,
+                    is_up: true,
+                    ipv6_automatic: Some(true),
+                    ..linux::LinkSeen::default()
+                });
+            }
+            Observed::Illumos(host) => {
+                host.links.insert(nic);
+            }
+            Observed::Smartos(host) => {
+                host.tags.insert(nic, "normal".to_owned());
+            }
+        }
+    }
+    observed
+}
