@@ -1,8 +1,8 @@
 //! The neighbour table: one writer, many readers, atomics only.
 //!
-//! A slot is a key word and a value word. The value carries a version that grows each time the slot is emptied
-//! or filled, so it doubles as a sequence lock for the key and as the proof that a [`NeighbourRef`] still
-//! means the neighbour that it was made for.
+//! A slot is a key word and a value word. The value carries a version that grows each time the slot
+//! is emptied or filled, so it doubles as a sequence lock for the key and as the proof that a
+//! [`NeighbourRef`] still means the neighbour that it was made for.
 
 use std::fmt;
 use std::net::Ipv4Addr;
@@ -25,8 +25,9 @@ const MAC_SHIFT: u32 = 16;
 
 /// A reference to a neighbour that a flow entry keeps; 32 bits.
 ///
-/// **Shape**: slot index and the slot's version at the time of look-up. It goes stale when the neighbour
-/// leaves, which [`Neighbours::resolve`] notices. After 16,384 reuses of one slot a version comes again.
+/// **Shape**: slot index and the slot's version at the time of look-up. It goes stale when the
+/// neighbour leaves, which [`Neighbours::resolve`] notices. After 16,384 reuses of one slot a
+/// version comes again.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct NeighbourRef {
     slot: u16,
@@ -75,21 +76,22 @@ const _: () = assert!(NEIGHBOURS_MAX.is_power_of_two() && NEIGHBOURS_MAX <= u16:
 impl Neighbours {
     /// The reference of the neighbour with `address` on `link`, and marks it used. Wait-free.
     ///
-    /// `None` also if the slot is being changed this moment: the caller punts, and the control thread finds out.
+    /// `None` also if the slot is being changed this moment: the caller punts, and the control
+    /// thread finds out.
     #[must_use]
     #[inline]
     pub fn lookup(&self, link: LinkId, address: Ipv4Addr) -> Option<NeighbourRef> {
         let key = key_of(link, address);
         for index in window(key) {
             let slot = &self.slots[index];
-            // Acquire: pairs with the Release of `fill` and `insert`, so the key read next is at least as new
-            // as the value.
+            // Acquire: pairs with the Release of `fill` and `insert`, so the key read next is at
+            // least as new as the value.
             let before = slot.value.load(Ordering::Acquire);
             if before & VALID == 0 {
                 continue;
             }
-            // Acquire: if this reads the key of a later tenant, the load below must see that the slot was
-            // emptied in between.
+            // Acquire: if this reads the key of a later tenant, the load below must see that the
+            // slot was emptied in between.
             if slot.key.load(Ordering::Acquire) != key {
                 continue;
             }
@@ -102,8 +104,8 @@ impl Neighbours {
         None
     }
 
-    /// The neighbour's current MAC address, and marks it used; `None` if the neighbour has left. Wait-free,
-    /// one load.
+    /// The neighbour's current MAC address, and marks it used; `None` if the neighbour has left.
+    /// Wait-free, one load.
     #[must_use]
     #[inline]
     pub fn resolve(&self, neighbour: NeighbourRef) -> Option<MacAddr> {
@@ -125,7 +127,8 @@ impl fmt::Debug for Neighbours {
 }
 
 impl Slot {
-    /// Writes only if needed, so that busy readers share the line. Relaxed: a hint that orders nothing.
+    /// Writes only if needed, so that busy readers share the line. Relaxed: a hint that orders
+    /// nothing.
     #[inline]
     fn mark_used(&self) {
         if !self.used.load(Ordering::Relaxed) {
@@ -209,8 +212,8 @@ impl NeighbourWriter {
         true
     }
 
-    /// Makes room for a neighbour: removes one that no reader used since it was last asked about, and
-    /// says which.
+    /// Makes room for a neighbour: removes one that no reader used since it was last asked about,
+    /// and says which.
     pub fn evict_unused(&mut self, link: LinkId, address: Ipv4Addr) -> Option<(LinkId, Ipv4Addr)> {
         let index = window(key_of(link, address)).find(|&index| {
             self.is_taken(index) && !self.table.slots[index].used.load(Ordering::Relaxed)
@@ -242,10 +245,11 @@ impl NeighbourWriter {
         let slot = &self.table.slots[index];
         let version = next_version(version_of(slot.value.load(Ordering::Relaxed)));
         slot.used.store(false, Ordering::Relaxed);
-        // Release: pairs with the Acquire of the key in `lookup`. Who reads this key sees that the slot
-        // was emptied before.
+        // Release: pairs with the Acquire of the key in `lookup`. Who reads this key sees that the
+        // slot was emptied before.
         slot.key.store(key, Ordering::Release);
-        // Release: pairs with the Acquire of the value in `lookup`. Who reads this value sees the key.
+        // Release: pairs with the Acquire of the value in `lookup`. Who reads this value sees the
+        // key.
         slot.value.store(value_of(mac, version), Ordering::Release);
         NeighbourRef { slot: index as u16, version }
     }
@@ -253,7 +257,8 @@ impl NeighbourWriter {
     fn empty(&mut self, index: usize) {
         let slot = &self.table.slots[index];
         let version = next_version(version_of(slot.value.load(Ordering::Relaxed)));
-        // Relaxed: what must be ordered after this store is the key of the next tenant, and `fill` releases that.
+        // Relaxed: what must be ordered after this store is the key of the next tenant, and `fill`
+        // releases that.
         slot.value.store(u64::from(version) << VERSION_SHIFT, Ordering::Relaxed);
         self.len -= 1;
     }
@@ -446,7 +451,8 @@ mod tests {
             for (verb, link, host, station) in steps {
                 let (link, host) = (LinkId(link), address(host));
                 if verb == 0 {
-                    prop_assert_eq!(writer.remove(link, host), model.remove(&(link, host)).is_some());
+                    let was_there = model.remove(&(link, host)).is_some();
+                    prop_assert_eq!(writer.remove(link, host), was_there);
                 } else if writer.insert(link, host, mac(station)).is_ok() {
                     model.insert((link, host), mac(station));
                 }

@@ -39,9 +39,10 @@ impl Route {
 
 /// An immutable longest-prefix-match table.
 ///
-/// **Shape**: two parallel arrays, longest prefix first, so the first match is the longest and a scan touches
-/// eight bytes per route. A router of this kind has tens of routes: the scan stays within a few cache lines and
-/// beats a trie. The caller bounds the number of routes (configuration and lease options do).
+/// **Shape**: two parallel arrays, longest prefix first, so the first match is the longest and a
+/// scan touches eight bytes per route. A router of this kind has tens of routes: the scan stays
+/// within a few cache lines and beats a trie. The caller bounds the number of routes (configuration
+/// and lease options do).
 #[derive(Clone, Debug, Default)]
 pub struct Routes {
     matches: Box<[Match]>,

@@ -36,8 +36,8 @@ pub struct ArpMessage {
 }
 
 impl ArpMessage {
-    /// Reads a frame from its Ethernet header on; `None` if it is anything but a whole request or reply for IPv4
-    /// over Ethernet from a station.
+    /// Reads a frame from its Ethernet header on; `None` if it is anything but a whole request or
+    /// reply for IPv4 over Ethernet from a station.
     #[must_use]
     pub fn parse(frame: &[u8]) -> Option<Self> {
         let ethertype = frame.get(12..14)?;

@@ -24,15 +24,15 @@ use crate::{NEIGHBOURS_MAX, NeighbourWriter, Neighbours};
 use output::Outputs;
 use waiting::WaitingRoom;
 
-/// Neighbours being resolved at a time; a scan of a subnet that opens more pushes the oldest out. A host that
-/// is there answers long before 256 others have been asked for.
+/// Neighbours being resolved at a time; a scan of a subnet that opens more pushes the oldest out. A
+/// host that is there answers long before 256 others have been asked for.
 pub const INCOMPLETE_MAX: usize = 256;
 
 /// Addresses watched for DHCP at a time: as many offers as a server has under way.
 pub const WATCHES_MAX: usize = 64;
 
-/// Neighbours beyond which nobody is learnt who merely asked for us, so that a flood of requests leaves room for
-/// neighbours that we have packets for.
+/// Neighbours beyond which nobody is learnt who merely asked for us, so that a flood of requests
+/// leaves room for neighbours that we have packets for.
 const LEARNT_MAX: usize = NEIGHBOURS_MAX / 4 * 3;
 
 /// Requests before giving up, to anyone (broadcast) or to the known station (unicast):
@@ -40,7 +40,8 @@ const LEARNT_MAX: usize = NEIGHBOURS_MAX / 4 * 3;
 const TRIES_MAX: u8 = 3;
 /// Time between them: RFC 1122 §2.3.2.1 allows no more than one request per second.
 const RETRY: Duration = Duration::from_secs(1);
-/// How long an answer is believed: RFC 4861 §10 REACHABLE_TIME; and how often a stale neighbour is looked at.
+/// How long an answer is believed: RFC 4861 §10 REACHABLE_TIME; and how often a stale neighbour is
+/// looked at.
 const REACHABLE: Duration = Duration::from_secs(30);
 /// How long an unused neighbour is kept.
 const UNUSED_MAX: Duration = Duration::from_mins(5);
@@ -49,7 +50,8 @@ const ANNOUNCEMENTS: u8 = 2;
 const ANNOUNCE_INTERVAL: Duration = Duration::from_secs(2);
 /// RFC 5227 §1.1 DEFEND_INTERVAL: a conflict is reported and answered at most this often.
 const DEFEND_INTERVAL: Duration = Duration::from_secs(10);
-/// How long a probed address is watched: three probes at two seconds and ANNOUNCE_WAIT (RFC 5227 §1.1).
+/// How long a probed address is watched: three probes at two seconds and ANNOUNCE_WAIT (RFC 5227
+/// §1.1).
 const WATCH: Duration = Duration::from_secs(10);
 
 /// A neighbour's name: the link that it is on and its address.
@@ -58,13 +60,15 @@ type Key = (LinkId, Ipv4Addr);
 /// What is known of a neighbour.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum NeighbourState {
-    /// Asked for; no MAC address yet. Frames may wait for it. Leaves by an answer or after three tries.
+    /// Asked for; no MAC address yet. Frames may wait for it. Leaves by an answer or after three
+    /// tries.
     Incomplete,
     /// Heard from in the last 30 s.
     Reachable,
     /// Not heard from for 30 s and not used since; leaves when used, heard, or after five minutes.
     Stale,
-    /// In use and being asked by unicast whether it is still there; its MAC address is used meanwhile.
+    /// In use and being asked by unicast whether it is still there; its MAC address is used
+    /// meanwhile.
     Probing,
 }
 
@@ -128,7 +132,8 @@ struct Watch {
 
 /// The ARP machine of all links (sans-IO; the contract is in `crates/README.md`).
 ///
-/// One `handle_*` call, then drain [`Self::poll_transmit`], [`Self::poll_released`] and [`Self::poll_event`].
+/// One `handle_*` call, then drain [`Self::poll_transmit`], [`Self::poll_released`] and
+/// [`Self::poll_event`].
 pub struct ArpMachine {
     links: Vec<LinkConfig>,
     writer: NeighbourWriter,
@@ -196,8 +201,8 @@ impl ArpMachine {
         })
     }
 
-    /// Replaces a link's addresses: announces new ones (RFC 5227 §2.3), and forgets neighbours that are
-    /// on no subnet of the link any more.
+    /// Replaces a link's addresses: announces new ones (RFC 5227 §2.3), and forgets neighbours that
+    /// are on no subnet of the link any more.
     pub fn set_addresses(&mut self, link: LinkId, addresses: Vec<Ipv4Net>, now: Instant) {
         let Some(config) = self.links.iter_mut().find(|l| l.id == link) else { return };
         if config.addresses == addresses {
@@ -236,8 +241,9 @@ impl ArpMachine {
         self.remove((link, address));
     }
 
-    /// Asks whether anyone on `link` uses `address`, as one who does not own it (RFC 5227 §2.1.1; DC4, DS2): sends one
-    /// probe, and reports every sighting of the address in the next 10 s as [`Event::Sighted`].
+    /// Asks whether anyone on `link` uses `address`, as one who does not own it (RFC 5227 §2.1.1;
+    /// DC4, DS2): sends one probe, and reports every sighting of the address in the next 10 s as
+    /// [`Event::Sighted`].
     pub fn probe(&mut self, link: LinkId, address: Ipv4Addr, now: Instant) {
         let Some(config) = self.link(link) else { return };
         let message = ArpMessage {
@@ -258,8 +264,8 @@ impl ArpMachine {
 
     /// Takes an ARP frame that arrived on `link`, from its Ethernet header on.
     ///
-    /// A new neighbour is learnt only from a request for an address of ours (RFC 826) by a host of the link's
-    /// subnets; a known one is updated by whatever it says.
+    /// A new neighbour is learnt only from a request for an address of ours (RFC 826) by a host of
+    /// the link's subnets; a known one is updated by whatever it says.
     pub fn handle_arp(&mut self, frame: &[u8], link: LinkId, now: Instant) {
         let Some(message) = ArpMessage::parse(frame) else {
             self.outputs.stats.malformed += 1;
@@ -297,8 +303,8 @@ impl ArpMachine {
     }
 
     /// Takes a frame whose next hop on `egress` no worker could look up; it comes back from
-    /// [`Self::poll_released`] when the next hop has answered or has failed to, or is dropped and counted if too many
-    /// wait.
+    /// [`Self::poll_released`] when the next hop has answered or has failed to, or is dropped and
+    /// counted if too many wait.
     pub fn handle_unresolved(
         &mut self,
         egress: LinkId,
@@ -352,8 +358,8 @@ impl ArpMachine {
         Instant::earliest(self.timers.first().map(|&(deadline, _)| deadline), announcement)
     }
 
-    /// Writes the next frame to send into `buffer` and says on which link and how long it is; `None` if there is none
-    /// or `buffer` is shorter than [`ARP_FRAME_LEN`].
+    /// Writes the next frame to send into `buffer` and says on which link and how long it is;
+    /// `None` if there is none or `buffer` is shorter than [`ARP_FRAME_LEN`].
     pub fn poll_transmit(&mut self, buffer: &mut [u8]) -> Option<(LinkId, usize)> {
         let space = buffer.get_mut(..ARP_FRAME_LEN)?;
         let (link, frame) = self.outputs.frames.pop_front()?;

@@ -7,15 +7,15 @@ use packet::{LinkId, Offload};
 
 use super::Key;
 
-/// Frames that may wait for one neighbour: the first window of a TCP flow or a burst of datagrams, no
-/// more, since a neighbour that is there answers within a millisecond.
+/// Frames that may wait for one neighbour: the first window of a TCP flow or a burst of datagrams,
+/// no more, since a neighbour that is there answers within a millisecond.
 pub const FRAMES_PER_NEIGHBOUR_MAX: usize = 8;
 
 /// Frames that may wait in all: half a megabyte at their longest.
 pub const WAITING_MAX: usize = 256;
 
-/// Longest frame that may wait, in bytes: any of a 1500-byte link. Super-packets follow a handshake,
-/// by which time the neighbour is known.
+/// Longest frame that may wait, in bytes: any of a 1500-byte link. Super-packets follow a
+/// handshake, by which time the neighbour is known.
 pub const WAITING_FRAME_LEN_MAX: usize = 2048;
 
 /// A frame whose next hop is not known yet, as it arrived.

@@ -1,0 +1,120 @@
+//! What a session counts on: the mappings of its internal endpoints, and its contact.
+
+use std::net::Ipv4Addr;
+
+use flow_table::Pass;
+use packet::{External, Instant, Internal, Protocol};
+
+use crate::flow::{Direction, HOLDS_CONTACT, HOLDS_MAPPING, HOLDS_TARGET};
+use crate::mapping::{ContactKey, MappingKey};
+use crate::tables::{SessionHit, Tables};
+use crate::{Filtering, Policy};
+
+/// Who stands for whom in a session.
+pub(crate) struct Bonds {
+    pub(crate) protocol: Protocol,
+    pub(crate) traits: u8,
+    /// The initiator of an outbound or hairpin session, the target of an inbound one.
+    pub(crate) mapping: Option<Bond>,
+    /// The target of a hairpin session.
+    pub(crate) target: Option<Bond>,
+    /// Where side 0 sends to, before the rewrite.
+    pub(crate) remote: Ipv4Addr,
+}
+
+/// An internal endpoint and the external one that stands for it: through a mapping if the session holds one, else
+/// through a forward.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Bond {
+    pub(crate) internal: Internal,
+    pub(crate) external: External,
+}
+
+impl Bonds {
+    pub(crate) fn of(hit: &SessionHit<'_>) -> Self {
+        let (key, flow) = (hit.key_at(0).0, hit.value_at(0));
+        let initiator =
+            Bond { internal: Internal(key.source()), external: External(flow.source()) };
+        let target =
+            Bond { internal: Internal(flow.destination()), external: External(key.destination()) };
+        let (mapping, target) = match flow.direction() {
+            Direction::Outbound => (Some(initiator), None),
+            Direction::Inbound => (Some(target), None),
+            Direction::Hairpin => (Some(initiator), Some(target)),
+            Direction::Routed => (None, None),
+        };
+        let remote = key.destination().address;
+        Self { protocol: key.protocol(), traits: flow.traits(), mapping, target, remote }
+    }
+
+    /// Whether the policy still lets each external endpoint of a session stand for its internal one.
+    pub(crate) fn agrees_with(&self, policy: &Policy) -> bool {
+        let agrees = |bond: Option<Bond>, holds: u8| {
+            bond.is_none_or(|bond| {
+                policy.external == Some(bond.external.0.address)
+                    && match policy.forward_to(self.protocol, bond.external) {
+                        Some(internal) => internal == bond.internal,
+                        // A held mapping stays in its table: nothing to look up.
+                        None => {
+                            self.has(holds)
+                                && policy.is_dynamic(self.protocol, bond.external.0.port)
+                        }
+                    }
+            })
+        };
+        agrees(self.mapping, HOLDS_MAPPING) && agrees(self.target, HOLDS_TARGET)
+    }
+
+    fn has(&self, one: u8) -> bool {
+        self.traits & one != 0
+    }
+}
+
+impl Tables {
+    /// Gives back what a session held.
+    pub(crate) fn release(&self, pass: &Pass<'_>, bonds: &Bonds, now: Instant) {
+        if let Some(bond) = bonds.mapping {
+            if bonds.has(HOLDS_MAPPING) {
+                self.release_mapping(pass, bonds.protocol, bond, now);
+            }
+            if bonds.has(HOLDS_CONTACT) {
+                let [key, _] = ContactKey::new(bonds.protocol, bond.external, bonds.remote);
+                if let Some(hit) = self.contacts.lookup(pass, &key) {
+                    hit.value_at(0).release();
+                }
+            }
+        }
+        if let Some(bond) = bonds.target.filter(|_| bonds.has(HOLDS_TARGET)) {
+            self.release_mapping(pass, bonds.protocol, bond, now);
+        }
+    }
+
+    fn release_mapping(&self, pass: &Pass<'_>, protocol: Protocol, bond: Bond, now: Instant) {
+        let key = MappingKey::external(protocol, bond.external);
+        let hit = self.mappings.lookup(pass, &key);
+        // A held mapping stays in its table, with one exception: one that lost the race for its internal key
+        // could be joined for a moment by its external one.
+        if let Some(hit) = hit.filter(|hit| hit.key_at(0).endpoint() == bond.internal.0) {
+            hit.value_at(0).release(&self.hosts, now);
+        }
+    }
+
+    /// Whether a mapping's external endpoint takes packets from a remote address that no session of it speaks with.
+    pub(crate) fn admits(
+        &self,
+        pass: &Pass<'_>,
+        filtering: Filtering,
+        protocol: Protocol,
+        external: External,
+        remote: Ipv4Addr,
+    ) -> bool {
+        match filtering {
+            Filtering::EndpointIndependent => true,
+            Filtering::AddressAndPortDependent => false,
+            Filtering::AddressDependent => {
+                let [key, _] = ContactKey::new(protocol, external, remote);
+                self.contacts.lookup(pass, &key).is_some_and(|hit| hit.value_at(0).is_held())
+            }
+        }
+    }
+}

@@ -1,0 +1,221 @@
+//! The slow path of one worker: opening, checking and ending sessions.
+
+use flow_table::{EntryId, InsertError, Keep, Pass};
+use packet::{Datagram, DropReason, External, Instant, Internal, L4, LinkId, Protocol, Side};
+use rand::SeedableRng;
+use rand::rngs::StdRng;
+
+use crate::bonds::Bonds;
+use crate::flow::{CONDEMNED, NextHop, UNADMITTED};
+use crate::mapping::MappingKey;
+use crate::plan::first_segment;
+use crate::state::{life, observe_tcp};
+use crate::tables::{Owners, SessionHit, SessionKey, Tables};
+use crate::{Policy, Timeouts};
+
+/// What is to become of a packet that has no session yet.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Translation {
+    /// From inside to a remote endpoint: its source becomes external.
+    Outbound,
+    /// From outside: its destination becomes this internal endpoint.
+    Inbound(Internal),
+    /// From inside to the external endpoint of this internal endpoint: both are rewritten.
+    Hairpin(Internal),
+    /// From inside to inside: neither is rewritten.
+    Routed,
+}
+
+/// The first packet of a session, and where the session's packets go.
+#[derive(Clone, Copy, Debug)]
+pub struct OpenRequest<'a> {
+    /// The packet.
+    pub datagram: &'a Datagram,
+    /// Where it arrived; [`LinkId::LOCAL`] from the router's own stack.
+    pub ingress: LinkId,
+    /// What to do.
+    pub translation: Translation,
+    /// Next hop of packets like this one.
+    pub forward: NextHop,
+    /// Next hop of the answers.
+    pub reverse: NextHop,
+}
+
+/// What became of a session made under another policy.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Revalidation {
+    /// It agrees with the policy and says so from now on.
+    Current,
+    /// It did not and is gone: treat the packet as one without a session.
+    Gone,
+    /// The packet must be dropped.
+    Drop(DropReason),
+}
+
+/// One worker's right to open and end sessions.
+pub struct Engine {
+    pub(crate) tables: Tables,
+    pub(crate) owners: Owners,
+    pub(crate) rng: StdRng,
+}
+
+impl Engine {
+    pub(crate) fn new(tables: Tables, owners: Owners, seed: u64) -> Self {
+        Self { tables, owners, rng: StdRng::seed_from_u64(seed) }
+    }
+
+    /// What all workers share.
+    #[must_use]
+    #[inline]
+    pub fn tables(&self) -> &Tables {
+        &self.tables
+    }
+
+    /// Finds the internal endpoint behind an external one, for a packet of [`Side::Outside`] subject to filtering
+    /// (of [`Side::Inside`] a hairpin, which [`Self::open`] filters). Creates nothing.
+    ///
+    /// # Errors
+    /// [`DropReason::NoMapping`], [`DropReason::FilterDenied`] or [`DropReason::TcpNoSession`].
+    pub fn resolve_external(
+        &self,
+        pass: &Pass<'_>,
+        datagram: &Datagram,
+        side: Side,
+        policy: &Policy,
+    ) -> Result<Internal, DropReason> {
+        let protocol = datagram.protocol();
+        if protocol == Protocol::Icmp {
+            return Err(DropReason::NoMapping);
+        }
+        let external = External(datagram.destination);
+        if let Some(internal) = policy.forward_to(protocol, external) {
+            return first_segment(datagram).map(|()| internal);
+        }
+        let key = MappingKey::external(protocol, external);
+        let hit = self.tables.mappings.lookup(pass, &key).ok_or(DropReason::NoMapping)?;
+        let mapping = hit.value_at(0);
+        if !mapping.is_held() {
+            return Err(DropReason::NoMapping);
+        }
+        first_segment(datagram)?;
+        let filtering = policy.filtering_of(mapping.lan());
+        let remote = datagram.source.address;
+        if side == Side::Outside && !self.tables.admits(pass, filtering, protocol, external, remote)
+        {
+            return Err(DropReason::FilterDenied);
+        }
+        Ok(Internal(hit.key_at(0).endpoint()))
+    }
+
+    /// Opens a session for a packet that has none. The caller then treats the packet as one that hit it.
+    ///
+    /// # Errors
+    /// Why the packet must be dropped. After [`DropReason::FilterDenied`] of a hairpin there is a session
+    /// nevertheless: the target may now send, as any remote endpoint might (RFC 4787 REQ-9).
+    pub fn open<'p>(
+        &mut self,
+        pass: &'p Pass<'_>,
+        request: &OpenRequest<'_>,
+        policy: &Policy,
+        now: Instant,
+    ) -> Result<SessionHit<'p>, DropReason> {
+        let plan = self.plan(pass, request, policy, now)?;
+        let values = plan.flows(request, policy, now);
+        match self.owners.sessions.insert(pass, plan.keys().map(SessionKey), values) {
+            Ok(hit) if plan.traits() & UNADMITTED != 0 => {
+                if let L4::Tcp { flags, .. } = request.datagram.transport {
+                    observe_tcp(&hit, flags);
+                }
+                Err(DropReason::FilterDenied)
+            }
+            Ok(hit) => Ok(hit),
+            Err(error) => {
+                self.tables.release(pass, &plan.bonds(), now);
+                match error {
+                    InsertError::Exists { side: 0, hit } if plan.agrees_with(&hit) => {
+                        if is_unadmitted(&hit) {
+                            Err(DropReason::FilterDenied)
+                        } else {
+                            Ok(hit)
+                        }
+                    }
+                    InsertError::Exists { .. } => Err(DropReason::SessionConflict),
+                    InsertError::Full | InsertError::BucketFull => {
+                        Err(DropReason::SessionTableFull)
+                    }
+                }
+            }
+        }
+    }
+
+    /// Checks a session whose side has another generation than the policy. Filters of the caller's own come first.
+    pub fn revalidate(
+        &mut self,
+        pass: &Pass<'_>,
+        hit: &SessionHit<'_>,
+        policy: &Policy,
+        now: Instant,
+    ) -> Revalidation {
+        let [first, second] = [hit.value_at(0), hit.value_at(1)];
+        if first.happened(CONDEMNED) {
+            return Revalidation::Drop(DropReason::SessionConflict);
+        }
+        if !Bonds::of(hit).agrees_with(policy) {
+            if self.owners.sessions.owns(hit.id()) {
+                // Already gone if an earlier packet of the batch was here before.
+                self.kill(pass, hit.id(), now);
+                return Revalidation::Gone;
+            }
+            first.note(CONDEMNED);
+            return Revalidation::Drop(DropReason::SessionConflict);
+        }
+        second.set_generation(policy.generation);
+        if is_unadmitted(hit) {
+            return Revalidation::Drop(DropReason::FilterDenied);
+        }
+        if !first.has(UNADMITTED) || second.packets() > 0 {
+            first.set_generation(policy.generation);
+        }
+        Revalidation::Current
+    }
+
+    /// Ends sessions whose time is over, mappings that have rested and contacts without a session: looks at up to
+    /// `budget` of each of this worker's. Call it once per batch and when idle.
+    pub fn expire(&mut self, pass: &Pass<'_>, now: Instant, timeouts: &Timeouts, budget: usize) {
+        let Self { tables, owners, .. } = self;
+        owners.sessions.scan(pass, budget, |hit| {
+            if !hit.value_at(0).happened(CONDEMNED) && !life(&hit, now, timeouts).is_over {
+                return Keep::Yes;
+            }
+            tables.release(pass, &Bonds::of(&hit), now);
+            Keep::No
+        });
+        owners.mappings.scan(pass, budget, |hit| keep_unless(hit.value_at(0).retire(now)));
+        owners.contacts.scan(pass, budget, |hit| keep_unless(hit.value_at(0).retire()));
+    }
+
+    /// Ends a session of this worker; `false` if it is another's or gone.
+    pub fn kill(&mut self, pass: &Pass<'_>, id: EntryId, now: Instant) -> bool {
+        if !self.owners.sessions.owns(id) {
+            return false;
+        }
+        let Some(hit) = self.tables.sessions().by_id(pass, id) else { return false };
+        self.tables.release(pass, &Bonds::of(&hit), now);
+        self.owners.sessions.remove(pass, id)
+    }
+}
+
+impl std::fmt::Debug for Engine {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Engine").field("tables", &self.tables).finish_non_exhaustive()
+    }
+}
+
+/// Whether a packet of this side of a hairpin session must wait until its target has sent.
+fn is_unadmitted(hit: &SessionHit<'_>) -> bool {
+    hit.side() == 0 && hit.value().has(UNADMITTED) && hit.other().packets() == 0
+}
+
+fn keep_unless(dead: bool) -> Keep {
+    if dead { Keep::No } else { Keep::Yes }
+}

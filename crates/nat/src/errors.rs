@@ -1,0 +1,138 @@
+//! ICMP errors: the packet inside one, and the message around it, translated back.
+
+use packet::checksum::{self, Delta};
+use packet::header::{icmp, ipv4, put_u16, put_u32, u8_at, u16_at, u32_at};
+use packet::icmp::{Embedded, embedded};
+use packet::{Datagram, DropReason, Endpoint, FlowKey, PacketBuf, Protocol, Side};
+
+use flow_table::Pass;
+
+use crate::flow::{Direction, Flow, NextHop, TTL_LESS_ONE, word_delta};
+use crate::tables::{SessionKey, Tables};
+
+impl Tables {
+    /// Translates an ICMP error that arrived on `side` and says where it goes (RFC 3022 §4.3, RFC 5508 §4).
+    ///
+    /// One rule serves errors from outside, from inside and about hairpinned packets: the embedded packet was the
+    /// last translation of what a session's other direction sent. Reversed, it has the key of this direction
+    /// `src > dst`, whose rewrite `src' > dst'`, reversed again, is the packet as it was first sent: so the error
+    /// embeds `dst' > src'` and goes to `dst'`. It comes from `src'` if it came from the embedded destination itself, and
+    /// if it came from the inside (REQ-5c, NAPT); else a router on the way is its source, and stays it.
+    ///
+    /// The TTL is lowered; nothing of the session is touched (REQ-6, RFC 7857 §7.1).
+    ///
+    /// # Errors
+    /// [`DropReason::IcmpEmbedded`] if the embedded packet is malformed, [`DropReason::IcmpNoSession`] if it
+    /// belongs to no session.
+    pub fn translate_error(
+        &self,
+        pass: &Pass<'_>,
+        packet: &mut PacketBuf,
+        datagram: &Datagram,
+        side: Side,
+    ) -> Result<NextHop, DropReason> {
+        let inner = embedded(packet.frame(), datagram)?;
+        let key = FlowKey::new(inner.protocol, inner.destination, inner.source, side);
+        let hit = self.sessions().lookup(pass, &SessionKey(key));
+        let flow = hit.ok_or(DropReason::IcmpNoSession)?.value();
+        let frame = packet.frame_mut();
+        let change = translate_embedded(frame, &inner, flow);
+        let icmp_checksum = usize::from(datagram.l4) + icmp::CHECKSUM;
+        let old = u16_at(frame, icmp_checksum);
+        put_u16(frame, icmp_checksum, checksum::apply(old, change));
+        let from_peer = datagram.source.address == inner.destination.address;
+        let hides = side == Side::Inside && flow.direction() != Direction::Routed;
+        let mut header = Patch::new(frame, usize::from(datagram.l3));
+        if from_peer || hides {
+            header.address(ipv4::SOURCE, flow.source());
+        }
+        header.address(ipv4::DESTINATION, flow.destination());
+        header.lower_ttl();
+        header.seal();
+        Ok(flow.next_hop())
+    }
+}
+
+/// Rewrites the embedded packet to what was first sent; the result is the change to the sum over all of it.
+fn translate_embedded(frame: &mut [u8], inner: &Embedded, flow: &Flow) -> Delta {
+    let (source, destination) = (flow.destination(), flow.source());
+    let mut header = Patch::new(frame, inner.l3);
+    header.address(ipv4::SOURCE, source);
+    header.address(ipv4::DESTINATION, destination);
+    let addresses = header.change;
+    let network = addresses.and(header.seal());
+    let ports = translate_ports(frame, inner, source, destination);
+    let (covered, adjust): (Delta, fn(u16, Delta) -> u16) = match inner.protocol {
+        Protocol::Icmp => (ports, checksum::apply),
+        Protocol::Tcp => (addresses.and(ports), checksum::apply),
+        Protocol::Udp => (addresses.and(ports), checksum::apply_udp),
+    };
+    let transport = inner.checksum.map_or(Delta::NONE, |at| {
+        let old = u16_at(frame, at);
+        let new = adjust(old, covered);
+        put_u16(frame, at, new);
+        word_delta(old, new)
+    });
+    network.and(ports).and(transport)
+}
+
+fn translate_ports(
+    frame: &mut [u8],
+    inner: &Embedded,
+    source: Endpoint,
+    destination: Endpoint,
+) -> Delta {
+    let mut transport = Patch::new(frame, inner.l4);
+    if inner.protocol == Protocol::Icmp {
+        let replies = matches!(u8_at(transport.frame, inner.l4 + icmp::TYPE), 0 | 14);
+        let identifier = if replies { destination.port } else { source.port };
+        transport.word(icmp::IDENTIFIER, identifier);
+    } else {
+        transport.word(0, source.port);
+        transport.word(2, destination.port);
+    }
+    transport.change
+}
+
+/// Writes fields of one header and sums up what they changed.
+struct Patch<'a> {
+    frame: &'a mut [u8],
+    start: usize,
+    change: Delta,
+}
+
+impl<'a> Patch<'a> {
+    fn new(frame: &'a mut [u8], start: usize) -> Self {
+        Self { frame, start, change: Delta::NONE }
+    }
+
+    fn word(&mut self, at: usize, new: u16) {
+        let at = self.start + at;
+        self.change = self.change.and(word_delta(u16_at(self.frame, at), new));
+        put_u16(self.frame, at, new);
+    }
+
+    fn address(&mut self, at: usize, new: Endpoint) {
+        let bits = new.address.to_bits();
+        let old = u32_at(self.frame, self.start + at);
+        self.change = self.change.and(word_delta((old >> 16) as u16, (bits >> 16) as u16));
+        self.change = self.change.and(word_delta(old as u16, bits as u16));
+        put_u32(self.frame, self.start + at, bits);
+    }
+
+    fn lower_ttl(&mut self) {
+        let at = self.start + ipv4::TTL;
+        debug_assert!(self.frame[at] > 1, "the caller answers a TTL that runs out");
+        self.frame[at] = self.frame[at].wrapping_sub(1);
+        self.change = self.change.and(TTL_LESS_ONE);
+    }
+
+    /// Adjusts the IP header checksum to the change; the result is what that changed.
+    fn seal(self) -> Delta {
+        let at = self.start + ipv4::CHECKSUM;
+        let old = u16_at(self.frame, at);
+        let new = checksum::apply(old, self.change);
+        put_u16(self.frame, at, new);
+        word_delta(old, new)
+    }
+}

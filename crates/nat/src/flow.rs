@@ -1,0 +1,323 @@
+//! One direction of a session: the compiled rewrite and what is remembered of the packets.
+
+use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
+
+use packet::checksum::{self, Delta};
+use packet::header::{icmp, ipv4, put_u16, tcp, udp};
+use packet::{Datagram, Endpoint, FlowKey, IcmpKind, Instant, L4, LinkId, PacketBuf, Protocol};
+
+use crate::tick::Tick;
+
+/// Who sent the first packet of a session to whom.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Direction {
+    /// An internal endpoint to a remote one.
+    Outbound = 0,
+    /// A remote endpoint to an internal one, through a forward or a mapping.
+    Inbound = 1,
+    /// An internal endpoint to another, by the other's external endpoint (RFC 4787 §6).
+    Hairpin = 2,
+    /// A LAN to another LAN; nothing but the TTL is rewritten.
+    Routed = 3,
+}
+
+impl Direction {
+    /// Lower-case name as `--json` writes it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Outbound => "outbound",
+            Self::Inbound => "inbound",
+            Self::Hairpin => "hairpin",
+            Self::Routed => "routed",
+        }
+    }
+}
+
+/// Where a packet goes when it has been translated.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct NextHop {
+    /// The link.
+    pub egress: LinkId,
+    /// The caller's name for the neighbour on it; means nothing here.
+    pub neighbour: u32,
+}
+
+/// One side of a session's entry: what to do with packets that match the side's key.
+///
+/// **Shape**: 48 bytes, so that it shares one cache line with its key; a packet touches nothing else.
+/// The rewrite never changes after the session is opened. The rest is relaxed atomics: each is a value of its own that
+/// orders no other access, and the direction's packets come through one worker, so a plain load and
+/// store count them. What a second worker adds at the same time may be lost from the counters, nothing else.
+#[repr(C)]
+pub struct Flow {
+    source: Endpoint,
+    destination: Endpoint,
+    /// Change of the addresses alone: IP header, and pseudo-header under a partial checksum.
+    addresses: Delta,
+    /// Change of all that a complete transport checksum covers.
+    transport: Delta,
+    neighbour: AtomicU32,
+    generation: AtomicU32,
+    seen: AtomicU32,
+    traits: u8,
+    ingress: LinkId,
+    egress: LinkId,
+    events: AtomicU8,
+    packets: AtomicU64,
+    bytes: AtomicU64,
+}
+
+const _: () = assert!(size_of::<Flow>() == 48);
+
+impl Flow {
+    /// Rewrites addresses, port or query identifier, TTL and checksums of a packet that matched the
+    /// side's key (RFC 3022 §4.1).
+    ///
+    /// Checksums change by difference: a wrong one stays wrong, a UDP checksum of 0 stays 0, and one that the
+    /// sender left partial stays partial. The TTL must be above 1.
+    #[inline]
+    pub fn apply(&self, packet: &mut PacketBuf, datagram: &Datagram) {
+        let partial = packet.offload.checksum.is_some();
+        let frame = packet.frame_mut();
+        self.apply_network(frame, usize::from(datagram.l3));
+        let l4 = usize::from(datagram.l4);
+        match datagram.transport {
+            L4::Tcp { .. } => {
+                self.put_ports(frame, l4);
+                let adjust = if partial { checksum::apply_partial } else { checksum::apply };
+                update(frame, l4 + tcp::CHECKSUM, adjust, self.covered(partial));
+            }
+            L4::Udp => {
+                self.put_ports(frame, l4);
+                let adjust = if partial { checksum::apply_partial } else { checksum::apply_udp };
+                update(frame, l4 + udp::CHECKSUM, adjust, self.covered(partial));
+            }
+            L4::Icmp(kind) => {
+                let identifier = match kind {
+                    IcmpKind::Request => self.source.port,
+                    IcmpKind::Reply => self.destination.port,
+                    IcmpKind::Error => return,
+                };
+                put_u16(frame, l4 + icmp::IDENTIFIER, identifier);
+                update(frame, l4 + icmp::CHECKSUM, checksum::apply, self.transport);
+            }
+        }
+    }
+
+    #[inline]
+    fn apply_network(&self, frame: &mut [u8], l3: usize) {
+        let header: &mut [u8; ipv4::LEN_MIN] =
+            frame[l3..].first_chunk_mut().expect("parse found a whole IP header at l3");
+        debug_assert!(header[ipv4::TTL] > 1, "the caller answers a TTL that runs out");
+        header[ipv4::TTL] = header[ipv4::TTL].wrapping_sub(1);
+        header[ipv4::SOURCE..ipv4::SOURCE + 4].copy_from_slice(&self.source.address.octets());
+        header[ipv4::DESTINATION..].copy_from_slice(&self.destination.address.octets());
+        update(header, ipv4::CHECKSUM, checksum::apply, self.addresses.and(TTL_LESS_ONE));
+    }
+
+    #[inline]
+    fn put_ports(&self, frame: &mut [u8], l4: usize) {
+        put_u16(frame, l4 + tcp::SOURCE, self.source.port);
+        put_u16(frame, l4 + tcp::DESTINATION, self.destination.port);
+    }
+
+    #[inline]
+    fn covered(&self, partial: bool) -> Delta {
+        if partial { self.addresses } else { self.transport }
+    }
+
+    /// Counts packets of the side and notes when the last came.
+    ///
+    /// `bytes` are those of all the packets, as the caller accounts for them.
+    #[inline]
+    pub fn touch(&self, now: Instant, bytes: u64, packets: u64) {
+        self.seen.store(Tick::at(now).0, Ordering::Relaxed);
+        let total = self.packets.load(Ordering::Relaxed).wrapping_add(packets);
+        self.packets.store(total, Ordering::Relaxed);
+        let total = self.bytes.load(Ordering::Relaxed).wrapping_add(bytes);
+        self.bytes.store(total, Ordering::Relaxed);
+    }
+
+    /// Where the side's packets go.
+    #[must_use]
+    #[inline]
+    pub fn next_hop(&self) -> NextHop {
+        NextHop { egress: self.egress, neighbour: self.neighbour.load(Ordering::Relaxed) }
+    }
+
+    /// Changes the caller's name for the neighbour.
+    pub fn set_neighbour(&self, neighbour: u32) {
+        self.neighbour.store(neighbour, Ordering::Relaxed);
+    }
+
+    /// The link that the side's packets arrive on ([`LinkId::LOCAL`]: the router's own stack).
+    #[must_use]
+    #[inline]
+    pub fn ingress(&self) -> LinkId {
+        self.ingress
+    }
+
+    /// The policy generation that the side was last found to agree with.
+    #[must_use]
+    #[inline]
+    pub fn generation(&self) -> u32 {
+        self.generation.load(Ordering::Relaxed)
+    }
+
+    /// Source endpoint after the rewrite.
+    #[must_use]
+    pub fn source(&self) -> Endpoint {
+        self.source
+    }
+
+    /// Destination endpoint after the rewrite.
+    #[must_use]
+    pub fn destination(&self) -> Endpoint {
+        self.destination
+    }
+
+    /// Who sent the session's first packet.
+    #[must_use]
+    pub fn direction(&self) -> Direction {
+        match self.traits & DIRECTION {
+            0 => Direction::Outbound,
+            1 => Direction::Inbound,
+            2 => Direction::Hairpin,
+            _ => Direction::Routed,
+        }
+    }
+
+    /// Packets counted.
+    #[must_use]
+    pub fn packets(&self) -> u64 {
+        self.packets.load(Ordering::Relaxed)
+    }
+
+    /// Bytes counted.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.bytes.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn new(key: FlowKey, rewrite: Rewrite, links: Links, now: Instant) -> Self {
+        let Rewrite { source, destination, traits, generation } = rewrite;
+        let addresses =
+            address_delta(key.source(), source).and(address_delta(key.destination(), destination));
+        let ports = word_delta(key.source().port, source.port)
+            .and(word_delta(key.destination().port, destination.port));
+        let transport = match key.protocol() {
+            Protocol::Icmp => ports,
+            Protocol::Tcp | Protocol::Udp => addresses.and(ports),
+        };
+        Self {
+            source,
+            destination,
+            addresses,
+            transport,
+            neighbour: AtomicU32::new(links.next_hop.neighbour),
+            generation: AtomicU32::new(generation),
+            seen: AtomicU32::new(Tick::at(now).0),
+            traits,
+            ingress: links.ingress,
+            egress: links.next_hop.egress,
+            events: AtomicU8::new(0),
+            packets: AtomicU64::new(0),
+            bytes: AtomicU64::new(0),
+        }
+    }
+
+    pub(crate) fn set_generation(&self, generation: u32) {
+        self.generation.store(generation, Ordering::Relaxed);
+    }
+
+    pub(crate) fn seen(&self) -> Tick {
+        Tick(self.seen.load(Ordering::Relaxed))
+    }
+
+    pub(crate) fn traits(&self) -> u8 {
+        self.traits
+    }
+
+    pub(crate) fn has(&self, one: u8) -> bool {
+        self.traits & one != 0
+    }
+
+    pub(crate) fn happened(&self, event: u8) -> bool {
+        self.events.load(Ordering::Relaxed) & event != 0
+    }
+
+    pub(crate) fn note(&self, event: u8) {
+        self.events.fetch_or(event, Ordering::Relaxed);
+    }
+
+    pub(crate) fn forget(&self, event: u8) {
+        self.events.fetch_and(!event, Ordering::Relaxed);
+    }
+}
+
+impl std::fmt::Debug for Flow {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let mut show = f.debug_struct("Flow");
+        show.field("direction", &self.direction());
+        show.field("source", &self.source).field("destination", &self.destination);
+        show.field("packets", &self.packets()).finish_non_exhaustive()
+    }
+}
+
+/// What a new side is to do.
+pub(crate) struct Rewrite {
+    pub(crate) source: Endpoint,
+    pub(crate) destination: Endpoint,
+    pub(crate) traits: u8,
+    pub(crate) generation: u32,
+}
+
+/// Where a new side's packets come from and go.
+pub(crate) struct Links {
+    pub(crate) ingress: LinkId,
+    pub(crate) next_hop: NextHop,
+}
+
+#[inline]
+fn update(bytes: &mut [u8], at: usize, adjust: fn(u16, Delta) -> u16, delta: Delta) {
+    let old = packet::header::u16_at(bytes, at);
+    put_u16(bytes, at, adjust(old, delta));
+}
+
+fn address_delta(old: Endpoint, new: Endpoint) -> Delta {
+    let (old, new) = (old.address.to_bits(), new.address.to_bits());
+    word_delta((old >> 16) as u16, (new >> 16) as u16).and(word_delta(old as u16, new as u16))
+}
+
+/// As [`Delta::word`], but no change is [`Delta::NONE`]: the other zero would turn a checksum of
+/// 0xffff into 0.
+pub(crate) fn word_delta(old: u16, new: u16) -> Delta {
+    if old == new { Delta::NONE } else { Delta::word(old, new) }
+}
+
+/// A TTL, the high byte of its word, one lower: `-0x0100` in one's complement.
+pub(crate) const TTL_LESS_ONE: Delta = Delta(!0x0100);
+
+/// The [`Direction`] in a side's traits.
+pub(crate) const DIRECTION: u8 = 0b11;
+/// The session counts on the mapping of its initiator (side 0's source), or of the internal endpoint
+/// that it came in for.
+pub(crate) const HOLDS_MAPPING: u8 = 1 << 2;
+/// A hairpin session counts on its target's mapping too.
+pub(crate) const HOLDS_TARGET: u8 = 1 << 3;
+/// The session counts on the contact between its external endpoint and the remote address.
+pub(crate) const HOLDS_CONTACT: u8 = 1 << 4;
+/// A hairpin session whose target did not admit it: side 0 drops until side 1 has sent.
+pub(crate) const UNADMITTED: u8 = 1 << 5;
+/// TCP that was under way when the session was opened.
+pub(crate) const PICKED_UP: u8 = 1 << 6;
+
+/// The side has sent a SYN.
+pub(crate) const SYN: u8 = 1;
+/// The side has sent a FIN.
+pub(crate) const FIN: u8 = 1 << 1;
+/// The last TCP segment of the side was a reset.
+pub(crate) const RST: u8 = 1 << 2;
+/// Not the owner, but a worker that may not remove it, found the session void: its owner will.
+pub(crate) const CONDEMNED: u8 = 1 << 7;

@@ -1,0 +1,401 @@
+//! What a new session will be: its keys, its rewrites, and the mappings it counts on, already held.
+
+use flow_table::{InsertError, Keep, Pass};
+use packet::header::tcp;
+use packet::{
+    Datagram, DropReason, Endpoint, External, FlowKey, IcmpKind, Instant, Internal, L4, LinkId,
+    Protocol, Side,
+};
+
+use crate::bonds::{Bond, Bonds};
+use crate::engine::{Engine, OpenRequest, Translation};
+use crate::flow::{
+    Direction, Flow, HOLDS_CONTACT, HOLDS_MAPPING, HOLDS_TARGET, Links, PICKED_UP, Rewrite,
+    UNADMITTED,
+};
+use crate::hosts::HostSlot;
+use crate::mapping::{Contact, ContactKey, Mapping, MappingKey};
+use crate::ports::Candidates;
+use crate::tables::SessionHit;
+use crate::{Filtering, Policy};
+
+/// Mappings at rest given up at once when the mapping table is full, so that the next flows find room.
+const RECLAIM: usize = 256;
+
+/// A session that is not in the table yet.
+pub(crate) struct Plan {
+    /// The first packet as it arrived.
+    key: FlowKey,
+    /// Its endpoints when it leaves.
+    source: Endpoint,
+    destination: Endpoint,
+    traits: u8,
+    mapping: Option<Bond>,
+    target: Option<Bond>,
+}
+
+impl Plan {
+    /// The key of the first packet's direction, and that of the other: the translated packet, reversed.
+    pub(crate) fn keys(&self) -> [FlowKey; 2] {
+        let side = match self.traits & crate::flow::DIRECTION {
+            outbound if outbound == Direction::Outbound as u8 => Side::Outside,
+            _ => Side::Inside,
+        };
+        [self.key, FlowKey::new(self.key.protocol(), self.destination, self.source, side)]
+    }
+
+    pub(crate) fn traits(&self) -> u8 {
+        self.traits
+    }
+
+    pub(crate) fn bonds(&self) -> Bonds {
+        Bonds {
+            protocol: self.key.protocol(),
+            traits: self.traits,
+            mapping: self.mapping,
+            target: self.target,
+            remote: self.key.destination().address,
+        }
+    }
+
+    pub(crate) fn flows(
+        &self,
+        request: &OpenRequest<'_>,
+        policy: &Policy,
+        now: Instant,
+    ) -> [Flow; 2] {
+        let [key, reverse_key] = self.keys();
+        let generation = policy.generation;
+        let traits = self.traits;
+        let forward = Rewrite {
+            source: self.source,
+            destination: self.destination,
+            traits,
+            // Never current: each packet is revalidated, until the target is found to have sent.
+            generation: generation.wrapping_sub(u32::from(traits & UNADMITTED != 0)),
+        };
+        let (source, destination) = (key.destination(), key.source());
+        let reverse = Rewrite { source, destination, traits, generation };
+        let arrival = Links { ingress: request.ingress, next_hop: request.forward };
+        let answers = Links { ingress: request.forward.egress, next_hop: request.reverse };
+        [Flow::new(key, forward, arrival, now), Flow::new(reverse_key, reverse, answers, now)]
+    }
+
+    /// Whether an existing session does to the packet what this one would.
+    pub(crate) fn agrees_with(&self, hit: &SessionHit<'_>) -> bool {
+        (hit.value().source(), hit.value().destination()) == (self.source, self.destination)
+    }
+}
+
+/// An external endpoint, and whether a mapping was held for it.
+struct Standin {
+    external: External,
+    is_held: bool,
+}
+
+impl Engine {
+    /// Plans a session and holds what it counts on.
+    pub(crate) fn plan(
+        &mut self,
+        pass: &Pass<'_>,
+        request: &OpenRequest<'_>,
+        policy: &Policy,
+        now: Instant,
+    ) -> Result<Plan, DropReason> {
+        let datagram = request.datagram;
+        match request.translation {
+            Translation::Outbound => self.plan_outbound(pass, request, policy, now),
+            Translation::Inbound(internal) => {
+                first_segment(datagram)?;
+                let bond = Bond { internal, external: External(datagram.destination) };
+                let traits = Direction::Inbound as u8
+                    | self.join_target(pass, datagram.protocol(), bond, policy, HOLDS_MAPPING)?;
+                let key = datagram.key(Side::Outside);
+                let (source, destination) = (datagram.source, internal.0);
+                Ok(Plan { key, source, destination, traits, mapping: Some(bond), target: None })
+            }
+            Translation::Hairpin(internal) => {
+                first_segment(datagram)?;
+                self.plan_hairpin(pass, request, internal, policy, now)
+            }
+            Translation::Routed => {
+                let traits = Direction::Routed as u8 | first_or_under_way(datagram)?;
+                let (source, destination) = (datagram.source, datagram.destination);
+                if source == destination {
+                    return Err(DropReason::Land);
+                }
+                let key = datagram.key(Side::Inside);
+                Ok(Plan { key, source, destination, traits, mapping: None, target: None })
+            }
+        }
+    }
+
+    fn plan_outbound(
+        &mut self,
+        pass: &Pass<'_>,
+        request: &OpenRequest<'_>,
+        policy: &Policy,
+        now: Instant,
+    ) -> Result<Plan, DropReason> {
+        let datagram = request.datagram;
+        let mut traits = Direction::Outbound as u8 | first_or_under_way(datagram)?;
+        let internal = Internal(datagram.source);
+        let standin =
+            self.stand_in(pass, datagram.protocol(), internal, request.ingress, policy)?;
+        traits |= if standin.is_held { HOLDS_MAPPING } else { 0 };
+        let mut plan = Plan {
+            key: datagram.key(Side::Inside),
+            source: standin.external.0,
+            destination: datagram.destination,
+            traits,
+            mapping: Some(Bond { internal, external: standin.external }),
+            target: None,
+        };
+        self.hold_contact(pass, &mut plan, request.ingress, policy, now)?;
+        Ok(plan)
+    }
+
+    fn plan_hairpin(
+        &mut self,
+        pass: &Pass<'_>,
+        request: &OpenRequest<'_>,
+        internal: Internal,
+        policy: &Policy,
+        now: Instant,
+    ) -> Result<Plan, DropReason> {
+        let datagram = request.datagram;
+        let protocol = datagram.protocol();
+        let target = Bond { internal, external: External(datagram.destination) };
+        let mut plan = self.plan_outbound(pass, request, policy, now)?;
+        plan.destination = internal.0;
+        plan.traits = plan.traits & !crate::flow::DIRECTION | Direction::Hairpin as u8;
+        let [key, reverse] = plan.keys();
+        let joined = if key == reverse {
+            Err(DropReason::Land)
+        } else {
+            self.join_target(pass, protocol, target, policy, HOLDS_TARGET)
+        };
+        match joined {
+            Ok(holds) => {
+                plan.traits |= holds;
+                plan.target = Some(target);
+            }
+            Err(reason) => {
+                self.tables.release(pass, &plan.bonds(), now);
+                return Err(reason);
+            }
+        }
+        let remote = plan.source.address;
+        if plan.traits & HOLDS_TARGET != 0
+            && !self.admits_at(pass, protocol, target, remote, policy)
+        {
+            plan.traits |= UNADMITTED;
+        }
+        Ok(plan)
+    }
+
+    /// Adds a session to the mapping of an endpoint that is sent to; the result is the trait that says so, or nothing
+    /// for a forward's.
+    fn join_target(
+        &self,
+        pass: &Pass<'_>,
+        protocol: Protocol,
+        bond: Bond,
+        policy: &Policy,
+        holds: u8,
+    ) -> Result<u8, DropReason> {
+        if protocol == Protocol::Icmp {
+            return Err(DropReason::NoMapping);
+        }
+        if let Some(internal) = policy.forward_to(protocol, bond.external) {
+            return if internal == bond.internal { Ok(0) } else { Err(DropReason::NoMapping) };
+        }
+        let key = MappingKey::external(protocol, bond.external);
+        let hit = self.tables.mappings.lookup(pass, &key).ok_or(DropReason::NoMapping)?;
+        let is_its = hit.key_at(0).endpoint() == bond.internal.0;
+        if is_its && hit.value_at(0).join() { Ok(holds) } else { Err(DropReason::NoMapping) }
+    }
+
+    fn admits_at(
+        &self,
+        pass: &Pass<'_>,
+        protocol: Protocol,
+        target: Bond,
+        remote: std::net::Ipv4Addr,
+        policy: &Policy,
+    ) -> bool {
+        let key = MappingKey::external(protocol, target.external);
+        self.tables.mappings.lookup(pass, &key).is_some_and(|hit| {
+            let filtering = policy.filtering_of(hit.value_at(0).lan());
+            self.tables.admits(pass, filtering, protocol, target.external, remote)
+        })
+    }
+
+    /// Notes the remote address for address-dependent filtering, where the LAN has it. On failure the plan's
+    /// mapping is given back.
+    fn hold_contact(
+        &mut self,
+        pass: &Pass<'_>,
+        plan: &mut Plan,
+        lan: LinkId,
+        policy: &Policy,
+        now: Instant,
+    ) -> Result<(), DropReason> {
+        let filters = policy.filtering_of(lan) == Filtering::AddressDependent;
+        let Some(bond) = plan.mapping.filter(|_| filters && plan.traits & HOLDS_MAPPING != 0)
+        else {
+            return Ok(());
+        };
+        let remote = plan.key.destination().address;
+        let keys = ContactKey::new(plan.key.protocol(), bond.external, remote);
+        let values = [Contact::held(), Contact::held()];
+        let is_held = match self.owners.contacts.insert(pass, keys, values) {
+            Ok(_) => true,
+            Err(InsertError::Exists { hit, .. }) => hit.value_at(0).join(),
+            Err(InsertError::Full | InsertError::BucketFull) => false,
+        };
+        if !is_held {
+            self.tables.release(pass, &plan.bonds(), now);
+            return Err(DropReason::SessionTableFull);
+        }
+        plan.traits |= HOLDS_CONTACT;
+        Ok(())
+    }
+
+    /// The external endpoint of an internal one: that of its forward, of its mapping, or of a new mapping.
+    fn stand_in(
+        &mut self,
+        pass: &Pass<'_>,
+        protocol: Protocol,
+        internal: Internal,
+        lan: LinkId,
+        policy: &Policy,
+    ) -> Result<Standin, DropReason> {
+        if let Some(external) = policy.forward_of(protocol, internal) {
+            return Ok(Standin { external, is_held: false });
+        }
+        let address = policy.external.ok_or(DropReason::WanDown)?;
+        let key = MappingKey::internal(protocol, internal, address);
+        let external = match self.tables.mappings.lookup(pass, &key) {
+            Some(hit) => {
+                let external = External(hit.key_at(1).endpoint());
+                if !policy.is_dynamic(protocol, external.0.port) {
+                    // A forward or service took the port. Its sessions end one by one, then the mapping can go.
+                    if self.owners.mappings.owns(hit.id()) && hit.value_at(0).kill() {
+                        self.owners.mappings.remove(pass, hit.id());
+                    }
+                    return Err(DropReason::PortsExhausted);
+                }
+                self.hold(hit.value_at(0), internal, lan, policy)?;
+                external
+            }
+            None => self.allocate(pass, protocol, internal, lan, policy)?,
+        };
+        Ok(Standin { external, is_held: true })
+    }
+
+    /// Adds a session to an internal endpoint's mapping, waking it if it is at rest.
+    fn hold(
+        &self,
+        mapping: &Mapping,
+        internal: Internal,
+        lan: LinkId,
+        policy: &Policy,
+    ) -> Result<(), DropReason> {
+        if mapping.join() {
+            return Ok(());
+        }
+        let slot = self.host_slot(internal, lan, policy)?;
+        if mapping.wake(slot) {
+            return Ok(());
+        }
+        self.tables.hosts.release(slot);
+        // Another worker woke it meanwhile, or its owner is removing it: then the sender's next packet finds it gone.
+        if mapping.join() { Ok(()) } else { Err(DropReason::MappingTableFull) }
+    }
+
+    fn host_slot(
+        &self,
+        internal: Internal,
+        lan: LinkId,
+        policy: &Policy,
+    ) -> Result<HostSlot, DropReason> {
+        if lan == LinkId::LOCAL {
+            return Ok(HostSlot::NONE);
+        }
+        let slot = self.tables.hosts.acquire(internal.0.address, policy.mappings_per_host_max);
+        slot.ok_or(DropReason::HostQuota)
+    }
+
+    /// Makes a mapping. Inserting its external key *is* the allocation of the port.
+    fn allocate(
+        &mut self,
+        pass: &Pass<'_>,
+        protocol: Protocol,
+        internal: Internal,
+        lan: LinkId,
+        policy: &Policy,
+    ) -> Result<External, DropReason> {
+        let address = policy.external.ok_or(DropReason::WanDown)?;
+        let slot = self.host_slot(internal, lan, policy)?;
+        let key = MappingKey::internal(protocol, internal, address);
+        let mut refusal = DropReason::PortsExhausted;
+        for port in Candidates::new(internal.0.port, &mut self.rng) {
+            if !policy.is_dynamic(protocol, port) {
+                continue;
+            }
+            let external = External(Endpoint::new(address, port));
+            let keys = [key, MappingKey::external(protocol, external)];
+            let values = [(); 2].map(|()| Mapping::held(slot, lan));
+            match self.owners.mappings.insert(pass, keys, values) {
+                Ok(_) => return Ok(external),
+                Err(InsertError::Exists { side: 0, hit }) => {
+                    // Another worker made it meanwhile.
+                    self.tables.hosts.release(slot);
+                    self.hold(hit.value_at(0), internal, lan, policy)?;
+                    return Ok(External(hit.key_at(1).endpoint()));
+                }
+                Err(InsertError::Exists { .. } | InsertError::BucketFull) => {}
+                Err(InsertError::Full) => {
+                    refusal = DropReason::MappingTableFull;
+                    break;
+                }
+            }
+        }
+        self.tables.hosts.release(slot);
+        if refusal == DropReason::MappingTableFull {
+            self.reclaim(pass);
+        }
+        Err(refusal)
+    }
+
+    /// Gives up mappings at rest before their time.
+    fn reclaim(&mut self, pass: &Pass<'_>) {
+        self.owners
+            .mappings
+            .scan(pass, RECLAIM, |hit| if hit.value_at(0).kill() { Keep::No } else { Keep::Yes });
+    }
+}
+
+/// TCP from outside opens a session with a SYN only.
+pub(crate) fn first_segment(datagram: &Datagram) -> Result<(), DropReason> {
+    match datagram.transport {
+        L4::Tcp { flags, .. } if flags & (tcp::SYN | tcp::ACK) != tcp::SYN => {
+            Err(DropReason::TcpNoSession)
+        }
+        L4::Tcp { .. } | L4::Udp => Ok(()),
+        L4::Icmp(_) => Err(DropReason::NoMapping),
+    }
+}
+
+/// From inside also any segment that may be part of a connection from before a restart of the router; the trait that says
+/// so. Never a reset, nor an answer to a SYN that we did not see.
+fn first_or_under_way(datagram: &Datagram) -> Result<u8, DropReason> {
+    match datagram.transport {
+        L4::Tcp { flags, .. } if flags & (tcp::SYN | tcp::RST) == 0 => Ok(PICKED_UP),
+        L4::Tcp { .. } => first_segment(datagram).map(|()| 0),
+        L4::Udp | L4::Icmp(IcmpKind::Request) => Ok(0),
+        L4::Icmp(IcmpKind::Reply) => Err(DropReason::NoMapping),
+        L4::Icmp(IcmpKind::Error) => Err(DropReason::IcmpNoSession),
+    }
+}

@@ -1,0 +1,305 @@
+//! The crate as a whole, driven by a miniature packet path.
+
+use std::net::Ipv4Addr;
+use std::time::Duration;
+
+use etherparse::PacketBuilder;
+use flow_table::Participant;
+use packet::{
+    Datagram, DropReason, Endpoint, External, IcmpKind, Instant, Internal, L4, LinkId, Offload,
+    PacketBuf, Parsed, Protocol, Side, parse,
+};
+
+use crate::*;
+
+mod outbound;
+
+const LAN: LinkId = LinkId(1);
+const LAN2: LinkId = LinkId(2);
+const A: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 2);
+const B: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 3);
+const C: Ipv4Addr = Ipv4Addr::new(10, 0, 1, 2);
+const E: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 9);
+const E_NEW: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 77);
+const R: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 7);
+const R2: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 8);
+
+const SYN: u8 = 0x02;
+const ACK: u8 = 0x10;
+const SYN_ACK: u8 = SYN | ACK;
+const FIN_ACK: u8 = 0x11;
+const RST: u8 = 0x04;
+
+fn ep(address: Ipv4Addr, port: u16) -> Endpoint {
+    Endpoint::new(address, port)
+}
+
+fn secs(secs: u64) -> Duration {
+    Duration::from_secs(secs)
+}
+
+fn policy() -> Policy {
+    Policy {
+        generation: 1,
+        external: Some(E),
+        filtering: vec![Filtering::AddressAndPortDependent; 3].into(),
+        forwards: Forwards::default(),
+        timeouts: Timeouts::default(),
+        reserved: ReservedPorts::none().with(Protocol::Udp, 68..=68),
+        mappings_per_host_max: 1_000_000,
+    }
+}
+
+fn with_filtering(filtering: Filtering) -> Policy {
+    Policy { filtering: vec![filtering; 3].into(), ..policy() }
+}
+
+fn forward(protocol: Protocol, port: u16, to: Endpoint) -> Forward {
+    Forward { protocol, external: port..=port, to: Internal(to), id: u32::from(port) }
+}
+
+fn with_forwards(forwards: Vec<Forward>) -> Policy {
+    Policy { forwards: Forwards::new(forwards).unwrap(), ..policy() }
+}
+
+/// What a packet says that came out on the other side.
+type Seen = Result<(Endpoint, Endpoint), DropReason>;
+
+/// Tables, an engine, and the order in which the packet path calls them.
+struct Rig {
+    tables: Tables,
+    engines: Vec<Engine>,
+    participant: Participant,
+    policy: Policy,
+    now: Instant,
+}
+
+impl Rig {
+    fn new(policy: Policy) -> Self {
+        Self::sized(4096, 1, policy)
+    }
+
+    fn sized(sessions: usize, workers: usize, policy: Policy) -> Self {
+        let (tables, engines) = Tables::new(sessions, workers, 0x5eed);
+        let participant = tables.domain().participant().unwrap();
+        Self { tables, engines, participant, policy, now: Instant::from_secs(1000) }
+    }
+
+    /// Sends a frame through the router; the buffer then holds what leaves it.
+    fn pass(&mut self, ingress: LinkId, packet: &mut PacketBuf) -> Result<NextHop, DropReason> {
+        self.pass_at(0, ingress, packet)
+    }
+
+    fn pass_at(
+        &mut self,
+        worker: usize,
+        ingress: LinkId,
+        packet: &mut PacketBuf,
+    ) -> Result<NextHop, DropReason> {
+        let datagram = datagram(packet);
+        let side = if ingress == LinkId::WAN { Side::Outside } else { Side::Inside };
+        let pass = self.participant.pass();
+        let engine = &mut self.engines[worker];
+        let (policy, now) = (&self.policy, self.now);
+        if datagram.transport == L4::Icmp(IcmpKind::Error) {
+            return self.tables.translate_error(&pass, packet, &datagram, side);
+        }
+        let mut hit = self.tables.sessions().lookup(&pass, &SessionKey(datagram.key(side)));
+        if let Some(stale) = hit.filter(|hit| hit.value().generation() != policy.generation) {
+            match engine.revalidate(&pass, &stale, policy, now) {
+                Revalidation::Current => {}
+                Revalidation::Gone => hit = None,
+                Revalidation::Drop(reason) => return Err(reason),
+            }
+        }
+        let hit = match hit {
+            Some(hit) => hit,
+            None => {
+                let request = request(engine, &pass, &datagram, ingress, policy)?;
+                engine.open(&pass, &request, policy, now)?
+            }
+        };
+        hit.value().apply(packet, &datagram);
+        hit.value().touch(now, packet.len() as u64, 1);
+        if let L4::Tcp { flags, .. } = datagram.transport {
+            observe_tcp(&hit, flags);
+        }
+        Ok(hit.value().next_hop())
+    }
+
+    fn send(&mut self, ingress: LinkId, mut packet: PacketBuf) -> Seen {
+        self.pass(ingress, &mut packet)?;
+        let datagram = datagram(&packet);
+        assert_checksums(packet.frame());
+        Ok((datagram.source, datagram.destination))
+    }
+
+    fn udp_out(&mut self, source: Endpoint, destination: Endpoint) -> Seen {
+        self.send(LAN, udp(source, destination))
+    }
+
+    fn udp_in(&mut self, source: Endpoint, destination: Endpoint) -> Seen {
+        self.send(LinkId::WAN, udp(source, destination))
+    }
+
+    fn tcp_out(&mut self, source: Endpoint, destination: Endpoint, flags: u8) -> Seen {
+        self.send(LAN, tcp(source, destination, flags))
+    }
+
+    fn tcp_in(&mut self, source: Endpoint, destination: Endpoint, flags: u8) -> Seen {
+        self.send(LinkId::WAN, tcp(source, destination, flags))
+    }
+
+    /// The external endpoint of an internal one that sends now.
+    fn map(&mut self, source: Endpoint) -> Result<Endpoint, DropReason> {
+        self.udp_out(source, ep(R, 9)).map(|(external, _)| external)
+    }
+
+    /// Lets time pass, with expiry often enough to be exact.
+    fn advance(&mut self, span: Duration) {
+        let end = self.now + span;
+        while self.now < end {
+            self.now = (self.now + Duration::from_millis(500)).min(end);
+            self.expire();
+        }
+    }
+
+    fn expire(&mut self) {
+        for engine in &mut self.engines {
+            let pass = self.participant.pass();
+            engine.expire(&pass, self.now, &self.policy.timeouts, usize::MAX);
+        }
+    }
+
+    fn sessions(&mut self) -> Vec<SessionInfo> {
+        let pass = self.participant.pass();
+        let mut sessions = Vec::new();
+        self.tables.for_each_session(&pass, self.now, &self.policy.timeouts, |session| {
+            sessions.push(session);
+        });
+        sessions
+    }
+
+    fn states(&mut self) -> Vec<&'static str> {
+        self.sessions().iter().map(|session| session.state.name()).collect()
+    }
+}
+
+/// What the packet path finds out before it opens a session.
+fn request<'d>(
+    engine: &Engine,
+    pass: &flow_table::Pass<'_>,
+    datagram: &'d Datagram,
+    ingress: LinkId,
+    policy: &Policy,
+) -> Result<OpenRequest<'d>, DropReason> {
+    let inside = ingress != LinkId::WAN;
+    let to_external = policy.external == Some(datagram.destination.address);
+    let side = if inside { Side::Inside } else { Side::Outside };
+    let translation = match (inside, to_external) {
+        (false, true) => {
+            Translation::Inbound(engine.resolve_external(pass, datagram, side, policy)?)
+        }
+        (true, true) => {
+            Translation::Hairpin(engine.resolve_external(pass, datagram, side, policy)?)
+        }
+        (true, false) if datagram.destination.address.octets()[0] == 10 => Translation::Routed,
+        (true, false) => Translation::Outbound,
+        (false, false) => return Err(DropReason::NoRoute),
+    };
+    let egress = if translation == Translation::Outbound { LinkId::WAN } else { LAN };
+    Ok(OpenRequest {
+        datagram,
+        ingress,
+        translation,
+        forward: NextHop { egress, neighbour: 11 },
+        reverse: NextHop { egress: ingress, neighbour: 22 },
+    })
+}
+
+fn buffer(frame: &[u8]) -> PacketBuf {
+    let mut packet = PacketBuf::small();
+    assert!(packet.copy_from(frame));
+    packet
+}
+
+fn builder(
+    source: Ipv4Addr,
+    destination: Ipv4Addr,
+) -> etherparse::PacketBuilderStep<etherparse::IpHeaders> {
+    PacketBuilder::ethernet2([2, 0, 0, 0, 0, 1], [2, 0, 0, 0, 0, 2]).ipv4(
+        source.octets(),
+        destination.octets(),
+        64,
+    )
+}
+
+fn udp(source: Endpoint, destination: Endpoint) -> PacketBuf {
+    let mut frame = Vec::new();
+    let step = builder(source.address, destination.address).udp(source.port, destination.port);
+    step.write(&mut frame, b"payload").unwrap();
+    buffer(&frame)
+}
+
+fn tcp(source: Endpoint, destination: Endpoint, flags: u8) -> PacketBuf {
+    let mut frame = Vec::new();
+    let mut step =
+        builder(source.address, destination.address).tcp(source.port, destination.port, 1, 1000);
+    if flags & SYN != 0 {
+        step = step.syn();
+    }
+    if flags & ACK != 0 {
+        step = step.ack(7);
+    }
+    if flags & 1 != 0 {
+        step = step.fin();
+    }
+    if flags & RST != 0 {
+        step = step.rst();
+    }
+    step.write(&mut frame, b"data").unwrap();
+    buffer(&frame)
+}
+
+fn echo(source: Ipv4Addr, destination: Ipv4Addr, id: u16) -> PacketBuf {
+    let mut frame = Vec::new();
+    builder(source, destination).icmpv4_echo_request(id, 1).write(&mut frame, b"ping").unwrap();
+    buffer(&frame)
+}
+
+fn echo_reply(source: Ipv4Addr, destination: Ipv4Addr, id: u16) -> PacketBuf {
+    let mut frame = Vec::new();
+    builder(source, destination).icmpv4_echo_reply(id, 1).write(&mut frame, b"ping").unwrap();
+    buffer(&frame)
+}
+
+fn datagram(packet: &PacketBuf) -> Datagram {
+    match parse(packet.frame(), packet.offload) {
+        Ok(Parsed::Ipv4(datagram)) => datagram,
+        other => panic!("not a datagram: {other:?}"),
+    }
+}
+
+/// Recomputes every checksum with etherparse and compares.
+fn assert_checksums(frame: &[u8]) {
+    use etherparse::{NetSlice, SlicedPacket, TransportSlice};
+    let sliced = SlicedPacket::from_ethernet(frame).unwrap();
+    let Some(NetSlice::Ipv4(ip)) = &sliced.net else { panic!("not IPv4") };
+    let header = ip.header().to_header();
+    assert_eq!(header.header_checksum, header.calc_header_checksum(), "IP checksum");
+    match sliced.transport {
+        Some(TransportSlice::Udp(udp)) if udp.checksum() != 0 => {
+            let full = udp.to_header().calc_checksum_ipv4(&header, udp.payload()).unwrap();
+            assert_eq!(udp.checksum(), full, "UDP checksum");
+        }
+        Some(TransportSlice::Tcp(tcp)) => {
+            let full = tcp.to_header().calc_checksum_ipv4(&header, tcp.payload()).unwrap();
+            assert_eq!(tcp.checksum(), full, "TCP checksum");
+        }
+        Some(TransportSlice::Icmpv4(icmp)) => {
+            let full = icmp.icmp_type().calc_checksum(icmp.payload());
+            assert_eq!(icmp.checksum(), full, "ICMP checksum");
+        }
+        _ => {}
+    }
+}
