@@ -44,12 +44,12 @@ pub fn manifests() -> Result<Vec<Manifest>, PlanError> {
     let manifest = |name, contents| Manifest { name, contents };
     Ok(vec![
         manifest("omnios.zonecfg", illumos::zonecfg(&omnios)?),
-        manifest("omnios.sh", plan(&omnios, &with_nic(&omnios))?.script()),
+        manifest("omnios.sh", plan(&omnios, &Observed::fresh(&omnios))?.script()),
         manifest("smartos.vmadm.json", smartos::payload(&smart)?),
-        manifest("smartos.sh", plan(&smart, &with_nic(&smart))?.script()),
+        manifest("smartos.sh", plan(&smart, &Observed::fresh(&smart))?.script()),
         manifest("zone-router-router-links.service", links_unit),
         manifest("zone-router-router.service", service_unit),
-        manifest("linux.sh", plan(&debian, &with_nic(&debian))?.script()),
+        manifest("linux.sh", plan(&debian, &Observed::fresh(&debian))?.script()),
     ])
 }
 
@@ -87,34 +87,4 @@ pub(crate) fn example(platform: Platform, links: [&str; 2], nic: &str) -> Desire
         service,
         caps: CAPS,
     }
-}
-
-/// A fresh host that has the example's NIC.
-fn with_nic(desired: &DesiredZone) -> Observed {
-    let nics = desired.links.iter().filter_map(|link| match &link.over {
-        Attachment::Existing(nic) => Some(nic.to_string()),
-        Attachment::Etherstub(_) => None,
-    });
-    let mut observed = Observed::nothing(&desired.platform);
-    for nic in nics {
-        match &mut observed {
-            Observed::Linux(host) => {
-                host.service.systemd = true;
-                host.links.push(linux::LinkSeen {
-                    name: nic,
-                    mtu: 1500,
-                    is_up: true,
-                    ipv6_automatic: Some(true),
-                    ..linux::LinkSeen::default()
-                });
-            }
-            Observed::Illumos(host) => {
-                host.links.insert(nic);
-            }
-            Observed::Smartos(host) => {
-                host.tags.insert(nic, "normal".to_owned());
-            }
-        }
-    }
-    observed
 }
