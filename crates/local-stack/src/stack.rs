@@ -14,7 +14,7 @@ use ipnet::Ipv4Net;
 use packet::header::ethernet;
 use packet::{Arp, Endpoint, Instant, LinkId, Offload, Parsed, PuntReason, parse};
 use rand::rngs::StdRng;
-use rand::{RngExt, SeedableRng};
+use rand::SeedableRng;
 use tracing::warn;
 
 use crate::host::{DNS_PORT, Host, Input};
@@ -102,7 +102,7 @@ impl LocalStack {
             arp: ArpMachine::new(links, now.instant),
             client,
             servers: servers.collect(),
-            host: Host::new(source, rng.random(), now.instant),
+            host: Host::new(source, StdRng::from_rng(&mut rng), now.instant),
             dns: Forwarder::new(settings.dns.clone(), rng),
             again: VecDeque::new(),
             events: VecDeque::new(),
