@@ -8,7 +8,7 @@ use std::time::Duration;
 use dhcp::client::{Client, ClientEvent};
 use dhcp::server::{Server, ServerEvent, StoredBinding};
 use dhcp::{Lease, Now, StoredLease};
-use dns::{Disposition, Forwarder, Transport, UpstreamOrigin, UpstreamRequest};
+use dns::{Disposition, Forwarder, UpstreamOrigin, UpstreamRequest};
 use forwarding::{ArpMachine, LinkConfig, Neighbours, Resolution, WaitingFrame};
 use ipnet::Ipv4Net;
 use packet::header::ethernet;
