@@ -5,9 +5,10 @@
 //! header      | passed 8 | short tag 8 of slot 6 | … | short tag 8 of slot 0 |
 //! ```
 //!
-//! The slots are the truth, the header says where to look: a slot that is occupied and announced has
+//! The slots are the truth, the header says where to look: a slot whose word is pending or final has
 //! a short tag that is not 0, and `passed` counts the keys that wanted a slot here or before and were
-//! put into a later bucket, so a search may end where it is 0.
+//! put into a later bucket, so a search may end where it is 0. A tag may be older than the word that
+//! a reader then finds: only the word says whether it may be followed.
 
 use crate::{
     hash::Hash,
@@ -26,13 +27,14 @@ pub(crate) const ATTEMPTS_MAX: u64 = 1 << 6;
 pub(crate) enum State {
     /// Free for anyone to claim.
     Empty,
-    /// Claimed for a key that is not yet known to be the only one of its kind. Readers of keys may
-    /// follow it, lookups must not. Anyone may move it on to `Final` or `Aborted`.
+    /// Taken, and without meaning: not announced yet, or lost against an equal key. Only the thread
+    /// that took it changes it.
+    Parked,
+    /// Announced for a key that is not yet known to be the only one of its kind. Readers of keys may
+    /// follow it, lookups must not. Anyone may move it on to `Final` or `Parked`.
     Pending,
     /// In the table: lookups find it. Only its owner takes it out.
     Final,
-    /// Lost against an equal key; means nothing, and its owner is about to empty it.
-    Aborted,
 }
 
 /// The value of a slot. Two claims never produce the same word within one pass of anybody, so a
@@ -51,7 +53,7 @@ impl Word {
         match self.0 & STATE_MASK {
             PENDING => State::Pending,
             FINAL => State::Final,
-            ABORTED => State::Aborted,
+            PARKED => State::Parked,
             _ => State::Empty,
         }
     }
@@ -60,8 +62,8 @@ impl Word {
         Self(self.0 & !STATE_MASK | FINAL)
     }
 
-    pub(crate) fn aborted(self) -> Self {
-        Self(self.0 & !STATE_MASK | ABORTED)
+    pub(crate) fn parked(self) -> Self {
+        Self(self.0 & !STATE_MASK | PARKED)
     }
 
     #[inline(always)]
@@ -132,18 +134,18 @@ impl Bucket {
 
     #[inline(always)]
     pub(crate) fn word(&self, slot: usize) -> Word {
-        // Acquire pairs with the claim (and passes through whoever finalised it): who sees the word
-        // sees the entry that it links to.
+        // Acquire pairs with `announce` (and passes through whoever finalised it): who sees the word
+        // sees the entry that it links to, and the tag.
         Word(self.slots[slot].load(Ordering::Acquire))
     }
 
-    /// Claims an empty slot for `word`; it still has to be announced.
+    /// Claims an empty slot for `word`, parked; it still has to be announced.
     pub(crate) fn claim(&self, word: Word) -> Option<usize> {
         self.header().free().find(|slot| {
-            // Release publishes the entry; acquire pairs with `vacate`, so that our announcement
-            // comes after the withdrawal of the one before us.
+            // Acquire pairs with `vacate`, so that our announcement comes after the withdrawal of
+            // the one before us; nobody follows a parked word, so there is nothing to release.
             self.slots[*slot]
-                .compare_exchange(0, word.0, Ordering::AcqRel, Ordering::Relaxed)
+                .compare_exchange(0, word.parked().0, Ordering::Acquire, Ordering::Relaxed)
                 .is_ok()
         })
     }
@@ -158,10 +160,13 @@ impl Bucket {
             .map_err(Word)
     }
 
-    /// Shows the claimed slot to searches. The byte is 0: the claimant before us cleared it.
-    pub(crate) fn announce(&self, slot: usize, hash: Hash) {
-        // Release pairs with `header`.
+    /// Shows the claimed slot to searches, and puts its word in play.
+    pub(crate) fn announce(&self, slot: usize, hash: Hash, word: Word) {
+        // The byte is 0: the claimant before us cleared it. Release pairs with `header`.
         self.header.fetch_or(hash.short_tag() << (8 * slot), Ordering::AcqRel);
+        // Release publishes the entry, the tag and the counts to whoever sees the word in play: a
+        // word that others could judge before its tag is set would be missed by their rivals.
+        self.slots[slot].store(word.0, Ordering::Release);
     }
 
     /// Takes an announced slot out of searches and frees it. Only its claimant may.
@@ -209,13 +214,13 @@ impl Bucket {
 pub(crate) struct Header(u64);
 
 impl Header {
-    /// The slots whose short tag is that of `hash`, and sometimes one more.
+    /// The slots whose short tag is that of `hash`.
     #[inline(always)]
     pub(crate) fn candidates(self, hash: Hash) -> Slots {
         Slots(zero_bytes(self.0 ^ (hash.short_tag() * LOW_BITS)))
     }
 
-    /// The slots that are not announced, and sometimes one more.
+    /// The slots that are not announced.
     #[inline(always)]
     fn free(self) -> Slots {
         Slots(zero_bytes(self.0))
@@ -246,10 +251,11 @@ impl Iterator for Slots {
     }
 }
 
-/// Marks the slot bytes that are 0. A byte of 1 above a byte of 0 may be marked too.
+/// Marks the slot bytes that are 0: in all others the sum or the byte itself has the high bit.
 #[inline(always)]
 fn zero_bytes(x: u64) -> u64 {
-    x.wrapping_sub(LOW_BITS) & !x & HIGH_BITS
+    let low = HIGH_BITS - LOW_BITS;
+    !(((x & low) + low) | x) & HIGH_BITS
 }
 
 const LONG_TAG_MASK: u64 = 0xff_ffff << 40;
@@ -257,7 +263,7 @@ const ATTEMPT_SHIFT: u32 = 34;
 const STATE_MASK: u64 = 3 << 32;
 const PENDING: u64 = 1 << 32;
 const FINAL: u64 = 2 << 32;
-const ABORTED: u64 = 3 << 32;
+const PARKED: u64 = 3 << 32;
 
 const PASSED_SHIFT: u32 = 56;
 const PASSED_STUCK: u64 = 0xff;
@@ -280,7 +286,7 @@ mod tests {
         for (word, state) in [
             (word, State::Pending),
             (word.finalised(), State::Final),
-            (word.aborted(), State::Aborted),
+            (word.parked(), State::Parked),
             (Word(0), State::Empty),
         ] {
             assert_eq!(word.state(), state);
@@ -300,11 +306,11 @@ mod tests {
         for n in 0..SLOTS {
             let word = Word::pending(hash(0x40 + n as u64), Link::new(n as u32, 0), 0);
             assert_eq!(bucket.claim(word), Some(n));
-            bucket.announce(n, hash(0x40 + n as u64));
+            bucket.announce(n, hash(0x40 + n as u64), word);
         }
         assert_eq!(bucket.claim(Word(1)), None);
         for n in 0..SLOTS {
-            assert!(bucket.header().candidates(hash(0x40 + n as u64)).any(|slot| slot == n));
+            assert!(bucket.header().candidates(hash(0x40 + n as u64)).eq([n]));
         }
         assert_eq!(bucket.header().candidates(hash(0x80)).count(), 0);
         bucket.vacate(3);
@@ -315,7 +321,7 @@ mod tests {
     #[test]
     fn passed_count_sticks_at_its_ceiling() {
         let bucket = Bucket { header: AtomicU64::new(0), slots: Default::default() };
-        bucket.announce(6, hash(0xff));
+        bucket.announce(6, hash(0xff), Word(1));
         bucket.count_passed();
         assert!(bucket.header().is_passed());
         bucket.uncount_passed();

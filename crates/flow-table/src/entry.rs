@@ -54,8 +54,8 @@ impl<K: Copy, V> Entry<K, V> {
     /// Copies the key of a side.
     ///
     /// # Safety
-    /// The entry is initialised and nobody writes it: the caller found its link in a bucket or its
-    /// live bit set, under a pass that it still holds.
+    /// The entry is initialised and nobody writes it: the caller found its link in a word in play or
+    /// its live bit set, under a pass that it still holds.
     #[inline(always)]
     pub(crate) unsafe fn key(&self, side: usize) -> K {
         // SAFETY: initialised and not written, by contract.
@@ -131,7 +131,7 @@ impl<'a, K: Copy, V> Hit<'a, K, V> {
     ///
     /// # Safety
     /// `entry` is the one that `link` names; it is initialised and not written for all of `'a`: the
-    /// link was found in a bucket or the live bit set, under a pass borrowed for `'a`.
+    /// link was found in a final word or the live bit set, under a pass borrowed for `'a`.
     #[inline(always)]
     pub(crate) unsafe fn new(entry: &'a Entry<K, V>, link: Link) -> Self {
         Self { entry, link }

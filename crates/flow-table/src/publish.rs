@@ -1,19 +1,19 @@
 //! Insert-if-absent of one key, without a lock.
 //!
-//! A key is published in three moves: claim an empty slot with a `Pending` word, announce it in the
-//! headers, and have it *judged*: search for equal keys, and make the word `Final` only if there
-//! is none. Anybody may judge any pending word, so nobody waits for a stopped thread:
+//! A key is published in three moves: claim an empty slot, announce it in the headers and make its
+//! word `Pending`, and have it *judged*: search for equal keys, and make the word `Final` only if
+//! there is none. Anybody may judge any pending word, so nobody waits for a stopped thread:
 //!
-//! - an equal key that is final: the judged word is aborted;
+//! - an equal key that is final: the judged word is parked, it has lost;
 //! - an equal key that is pending at an earlier spot: that one is judged first;
-//! - an equal key that is pending at a later spot: it is aborted, and the search goes on;
+//! - an equal key that is pending at a later spot: it is parked, and the search goes on;
 //! - the search ends: the judged word is made final.
 //!
 //! Why two equal keys are never final at once: every judge sees the word pending, passes a
 //! sequentially consistent fence, and only then searches. Of the two judges that made two words
 //! final, let A be the one whose fence came first. B's search then sees A's word at least pending.
-//! If A's spot is earlier, B turns to it, and afterwards finds it final and aborts its own. If it is
-//! later, B aborts it unless it finds it final, and then aborts its own. Either way one of the
+//! If A's spot is earlier, B turns to it, and afterwards finds it final and parks its own. If it is
+//! later, B parks it unless it finds it final, and then parks its own. Either way one of the
 //! final compare-and-swaps fails. A word is never the same twice while anybody looks on (a slot's
 //! reuse waits for the epoch, and a new attempt has a new number), so no swap hits a later claim.
 
@@ -74,7 +74,7 @@ impl<K: Key, V: Send + Sync + 'static> Table<K, V> {
             if let Some(slot) = self.buckets[bucket].claim(word) {
                 let spot = Spot { distance, bucket, slot };
                 self.for_each_before(hash, spot, |bucket| self.buckets[bucket].count_passed());
-                self.buckets[bucket].announce(slot, hash);
+                self.buckets[bucket].announce(slot, hash, word);
                 return Some(spot);
             }
             bucket = self.next_bucket(bucket);
@@ -104,7 +104,7 @@ impl<K: Key, V: Send + Sync + 'static> Table<K, V> {
         loop {
             match self.buckets[spot.bucket].word(spot.slot).state() {
                 State::Final => return true,
-                State::Aborted | State::Empty => return false,
+                State::Parked | State::Empty => return false,
                 // SAFETY: handed on. Each round ends one pending word: ours, or one before it.
                 State::Pending => unsafe { self.judge(hash, key, spot, word) },
             }
@@ -120,19 +120,21 @@ impl<K: Key, V: Send + Sync + 'static> Table<K, V> {
             // The fence of the proof above: after seeing the word, before searching.
             fence(Ordering::SeqCst);
             let found = self.search(hash, |other_spot, other| {
-                // SAFETY: a link from a bucket, under the caller's pass.
-                if other.link() == word.link() || unsafe { self.key_of(other.link()) } != *key {
-                    return ControlFlow::Continue(());
-                }
                 match other.state() {
-                    State::Empty | State::Aborted => ControlFlow::Continue(()),
+                    State::Empty | State::Parked => ControlFlow::Continue(()),
+                    // SAFETY: a word in play, from a bucket, under the caller's pass.
+                    _ if other.link() == word.link()
+                        || unsafe { self.key_of(other.link()) } != *key =>
+                    {
+                        ControlFlow::Continue(())
+                    }
                     State::Final => ControlFlow::Break(Rival::Final),
                     State::Pending if other_spot.precedes(&spot) => {
                         ControlFlow::Break(Rival::Earlier(other_spot, other))
                     }
                     State::Pending => {
                         let rival = &self.buckets[other_spot.bucket];
-                        match rival.advance(other_spot.slot, other, other.aborted()) {
+                        match rival.advance(other_spot.slot, other, other.parked()) {
                             Ok(()) => ControlFlow::Continue(()),
                             Err(_) => ControlFlow::Break(Rival::Changed),
                         }
@@ -141,7 +143,7 @@ impl<K: Key, V: Send + Sync + 'static> Table<K, V> {
             });
             let ended = match found {
                 None => word.finalised(),
-                Some(Rival::Final) => word.aborted(),
+                Some(Rival::Final) => word.parked(),
                 Some(Rival::Changed) => continue,
                 Some(Rival::Earlier(earlier, pending)) => {
                     (spot, word) = (earlier, pending);

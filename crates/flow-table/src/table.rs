@@ -283,7 +283,7 @@ impl<K: Key, V: Send + Sync + 'static> Table<K, V> {
     pub(crate) unsafe fn find<'a>(&'a self, hash: Hash, key: &K) -> Option<Hit<'a, K, V>> {
         self.search(hash, |_, word| {
             let link = word.link();
-            // SAFETY: a link from a bucket, and a pass of this domain for 'a.
+            // SAFETY: a final word from a bucket, and a pass of this domain for 'a.
             if word.is_final(hash) && unsafe { self.key_of(link) } == *key {
                 // SAFETY: as above.
                 return ControlFlow::Break(unsafe { self.hit(link) });
@@ -295,7 +295,8 @@ impl<K: Key, V: Send + Sync + 'static> Table<K, V> {
     /// The key that a link leads to.
     ///
     /// # Safety
-    /// The caller found the link in a bucket under a pass of this domain that it still holds.
+    /// The caller found the link in a word in play, pending or final, under a pass of this domain
+    /// that it still holds. (The entry of a parked word may be in the middle of being written.)
     #[inline(always)]
     pub(crate) unsafe fn key_of(&self, link: Link) -> K {
         // SAFETY: handed on.
@@ -305,7 +306,7 @@ impl<K: Key, V: Send + Sync + 'static> Table<K, V> {
     /// A hit on what a link leads to.
     ///
     /// # Safety
-    /// The caller found the link in a bucket under a pass of this domain that it holds for `'a`.
+    /// The caller found the link in a final word under a pass of this domain that it holds for `'a`.
     #[inline(always)]
     pub(crate) unsafe fn hit<'a>(&'a self, link: Link) -> Hit<'a, K, V> {
         // SAFETY: handed on.
