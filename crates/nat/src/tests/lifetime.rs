@@ -143,3 +143,24 @@ fn everything_is_given_back_in_the_end() {
     assert_eq!((stats.sessions, stats.mappings, stats.contacts), (0, 0, 0));
     assert_eq!(rig.tables.hosts.total(), 0);
 }
+
+#[test]
+fn a_flood_of_first_packets_to_a_forward_leaves_room_for_hosts_inside() {
+    let forwards = Forwards::new(vec![forward(Protocol::Tcp, 80, ep(B, 80))]).unwrap();
+    let mut rig = Rig::sized(400, 1, Policy { forwards, ..policy() });
+    let flood = |rig: &mut Rig, ports: std::ops::Range<u16>| {
+        ports.filter(|port| rig.tcp_in(ep(R, *port), ep(E, 80), SYN).is_ok()).count()
+    };
+    assert_eq!(flood(&mut rig, 1000..1400), 100);
+    let refused = rig.tcp_in(ep(R, 2000), ep(E, 80), SYN);
+    assert_eq!(refused, Err(DropReason::SessionTableFull));
+    assert!(rig.tcp_out(ep(A, 5000), ep(R, 80), SYN).is_ok());
+    for port in 1000..1030 {
+        rig.tcp_out(ep(B, 80), ep(R, port), SYN_ACK).unwrap();
+    }
+    rig.expire();
+    assert_eq!(flood(&mut rig, 2000..2400), 30, "as many as were answered");
+    rig.advance(secs(242));
+    assert_eq!(rig.sessions().len(), 30);
+    assert_eq!(flood(&mut rig, 3000..3400), 100);
+}
