@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use config::{Brand, ZoneCaps};
+use config::{Brand, ZoneCaps, defaults};
 
 use crate::{
     Attachment, DesiredLink, DesiredZone, Observed, PlanError, Platform, ServiceKind, illumos,
@@ -53,9 +53,14 @@ pub fn manifests() -> Result<Vec<Manifest>, PlanError> {
     ])
 }
 
-/// What the example may use: a small zone with room for some hundred thousand sessions.
-const CAPS: ZoneCaps =
-    ZoneCaps { memory_mib: 512, swap_mib: 1024, locked_mib: 256, cpu_percent: 200, quota_gib: 5 };
+/// What the example may use: the defaults of a configuration.
+const CAPS: ZoneCaps = ZoneCaps {
+    memory_mib: defaults::MEMORY_MIB,
+    swap_mib: defaults::MEMORY_MIB * 2,
+    locked_mib: defaults::MEMORY_MIB / 2,
+    cpu_percent: defaults::CPU_PERCENT,
+    quota_gib: defaults::QUOTA_GIB,
+};
 
 /// The example: names in order WAN, LAN.
 pub(crate) fn example(platform: Platform, links: [&str; 2], nic: &str) -> DesiredZone {
