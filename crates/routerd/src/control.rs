@@ -351,9 +351,8 @@ impl Control {
 
     /// Reads the configuration again and puts it in force whole, or refuses it whole.
     pub(crate) fn reload(&mut self) -> Result<Vec<String>> {
-        let config = boot::load(&self.path).map_err(|error| {
-            anyhow::anyhow!("{}", error.lines().join("\n"))
-        })?;
+        let config = boot::load(&self.path)
+            .map_err(|error| anyhow::anyhow!("{}", error.lines().join("\n")))?;
         boot::check_reloadable(&self.config, &config)?;
         let macs = self.runtime.links.iter().map(|link| link.mac).collect();
         let mut settings = Settings::new(&config, macs)?;
@@ -414,7 +413,8 @@ fn wan_address(lease: &dhcp::Lease) -> WanAddress {
     let settings = &lease.settings;
     let prefix_len = settings.prefix.prefix_len();
     let address = ipnet::Ipv4Net::new(settings.address, prefix_len).unwrap_or(settings.prefix);
-    let routes = settings.routes.iter().filter_map(|route| Some((route.destination, route.gateway?)));
+    let routes =
+        settings.routes.iter().filter_map(|route| Some((route.destination, route.gateway?)));
     WanAddress { address, routes: routes.collect() }
 }
 

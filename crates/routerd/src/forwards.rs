@@ -168,8 +168,7 @@ impl ForwardBook {
         context: Context<'_>,
     ) -> ctl_api::Forward {
         let overridden = source == ForwardSource::Runtime && self.is_overridden(forward);
-        let resolved =
-            resolve(forward, context.config, context.stack).filter(|_| !overridden);
+        let resolved = resolve(forward, context.config, context.stack).filter(|_| !overridden);
         ctl_api::Forward::new(forward, source, resolved, context.wan)
     }
 }
@@ -218,9 +217,10 @@ fn resolve(forward: &Forward, config: &Config, stack: &LocalStack) -> Option<Soc
 pub fn address_of(name: &str, config: &Config, stack: &LocalStack) -> Option<Ipv4Addr> {
     let wanted = name.strip_suffix(&format!(".{}", config.dns.domain)).unwrap_or(name);
     let is_wanted = |name: &str| name.eq_ignore_ascii_case(wanted);
-    let reserved = config.lans.iter().flat_map(|lan| lan.dhcp.iter()).flat_map(|dhcp| {
-        dhcp.reservations.iter().map(|host| (host.name.as_str(), host.address))
-    });
+    let reserved =
+        config.lans.iter().flat_map(|lan| lan.dhcp.iter()).flat_map(|dhcp| {
+            dhcp.reservations.iter().map(|host| (host.name.as_str(), host.address))
+        });
     let named = config.dns.hosts.iter().map(|host| (host.name.as_str(), host.address));
     let configured = reserved.chain(named).find(|(name, _)| is_wanted(name));
     configured.map(|(_, address)| address).or_else(|| {
