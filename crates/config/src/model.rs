@@ -510,6 +510,16 @@ impl Config {
         })
     }
 
+    /// Checks a forward that is to be added while running, as if it stood behind those of the file.
+    ///
+    /// # Errors
+    /// Its ports conflict with a forward of the file or belong to the router, its address is no host
+    /// of a LAN, or (`ForwardToUnknown`) its name is neither reserved nor in `[dns]`: the caller may
+    /// know it from a lease.
+    pub fn check_forward(&self, forward: &Forward) -> Result<(), crate::Fault> {
+        crate::read::check_added(forward, self)
+    }
+
     /// The address of a forward's host, as far as the file knows it: reservations first, then DNS
     /// hosts.
     #[must_use]

@@ -22,6 +22,8 @@ use crate::document::{Problems, Section};
 use crate::fault::Fault;
 use crate::model::{Config, Lan, overlap};
 
+pub(crate) use forward::check_added;
+
 /// Reads the whole file.
 pub(crate) fn config(mut root: Section<'_>) -> Option<Config> {
     let problems = root.problems;

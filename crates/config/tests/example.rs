@@ -4,8 +4,8 @@ use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use config::{
-    Brand, Filtering, ForwardHost, MssClamp, Overhead, Ping, Platform, Rate, ReportStyle, WanMode,
-    parse,
+    Brand, Fault, Filtering, Forward, ForwardHost, MssClamp, Overhead, Ping, Platform, Rate,
+    ReportStyle, WanMode, parse,
 };
 
 const EXAMPLE: &str = r#"
@@ -133,4 +133,17 @@ fn a_configuration_is_shown_in_the_words_of_the_file() {
     ] {
         assert_eq!(json.pointer(path).and_then(|v| v.as_str()), Some(value), "{path} in {json}");
     }
+}
+
+#[test]
+fn a_forward_added_while_running_obeys_the_rules_of_the_file() {
+    let config = example();
+    let check = |port, to| config.check_forward(&Forward::parse("both", port, to).unwrap());
+    assert_eq!(check("9000", "web:80"), Ok(()));
+    assert_eq!(check("9000", "10.0.0.77"), Ok(()));
+    assert!(matches!(check("8000-8100", "web"), Err(Fault::ForwardConflict { .. })));
+    assert!(matches!(check("68", "web"), Err(Fault::ForwardReserved { port: 68, .. })));
+    assert!(matches!(check("9000", "198.51.100.9"), Err(Fault::ForwardOutside { .. })));
+    assert!(matches!(check("9000", "10.0.0.1"), Err(Fault::ForwardToNoHost { .. })));
+    assert!(matches!(check("9000", "phone"), Err(Fault::ForwardToUnknown { .. })));
 }
