@@ -59,11 +59,14 @@ pub struct Engine {
     pub(crate) rng: StdRng,
     /// Sessions from outside that were not seen to be answered yet.
     unanswered: usize,
+    /// When upkeep last looked at an entry.
+    upkept: Instant,
 }
 
 impl Engine {
     pub(crate) fn new(tables: Tables, owners: Owners, seed: u64) -> Self {
-        Self { tables, owners, rng: StdRng::seed_from_u64(seed), unanswered: 0 }
+        let rng = StdRng::seed_from_u64(seed);
+        Self { tables, owners, rng, unanswered: 0, upkept: Instant::ZERO }
     }
 
     /// What all workers share.
@@ -195,11 +198,17 @@ impl Engine {
         Revalidation::Current
     }
 
-    /// Ends sessions whose time is over, mappings that have rested and contacts without a session:
-    /// looks at up to `budget` of each of this worker's. Call it once per batch and when idle.
+    /// Ends sessions whose time is over, mappings that have rested and contacts without a session.
+    ///
+    /// Call it once per batch and when idle. Looks at no more than `budget` entries of each kind,
+    /// and at no more than are due: each of this worker's comes round within ten seconds.
     pub fn expire(&mut self, pass: &Pass<'_>, now: Instant, timeouts: &Timeouts, budget: usize) {
+        let due = self.due(now).min(budget);
+        if due > 0 {
+            self.upkept = now;
+        }
         let Self { tables, owners, unanswered, .. } = self;
-        owners.sessions.scan(pass, budget, |hit| {
+        owners.sessions.scan(pass, due, |hit| {
             if hit.value_at(0).happened(UNANSWERED) && hit.value_at(1).packets() > 0 {
                 settle(&hit, unanswered);
             }
@@ -210,8 +219,8 @@ impl Engine {
             tables.release(pass, &Bonds::of(&hit), now);
             Keep::No
         });
-        owners.mappings.scan(pass, budget, |hit| keep_unless(hit.value_at(0).retire(now)));
-        owners.contacts.scan(pass, budget, |hit| keep_unless(hit.value_at(0).retire()));
+        owners.mappings.scan(pass, due, |hit| keep_unless(hit.value_at(0).retire(now)));
+        owners.contacts.scan(pass, due, |hit| keep_unless(hit.value_at(0).retire()));
     }
 
     /// Ends a session of this worker; `false` if it is another's or gone.
@@ -223,6 +232,14 @@ impl Engine {
         settle(&hit, &mut self.unanswered);
         self.tables.release(pass, &Bonds::of(&hit), now);
         self.owners.sessions.remove(pass, id)
+    }
+
+    /// Entries of a kind to look at, for the time since the last look.
+    fn due(&self, now: Instant) -> usize {
+        let sessions = self.owners.sessions.len() as u128;
+        let per_second = (sessions / ROUND_SECS).max(UPKEEP_PER_SEC_MIN);
+        let nanos = now.saturating_since(self.upkept).as_nanos();
+        usize::try_from(nanos * per_second / 1_000_000_000).unwrap_or(usize::MAX)
     }
 
     /// Whether a session from outside may be opened: a flood of first packets to a forward must not
@@ -254,6 +271,13 @@ fn settle(hit: &SessionHit<'_>, unanswered: &mut usize) {
         *unanswered -= 1;
     }
 }
+
+/// How long upkeep takes to come round in a large table: what a timeout may be late by. A look
+/// costs a cache miss, so that 1 % of a core keeps up with a million sessions.
+const ROUND_SECS: u128 = 10;
+
+/// Looks per second even if there are few sessions, so that small tables are exact.
+const UPKEEP_PER_SEC_MIN: u128 = 100_000;
 
 /// One in this many sessions may be from outside and unanswered: enough for a busy server, whose
 /// backlog is far smaller, and leaves the most to those inside.
