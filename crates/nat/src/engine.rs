@@ -1,17 +1,18 @@
 //! The slow path of one worker: opening, checking and ending sessions.
 
-use flow_table::{EntryId, InsertError, Keep, Pass};
+use flow_table::{EntryId, InsertError, Pass};
 use packet::{Datagram, DropReason, External, Instant, Internal, L4, LinkId, Protocol, Side};
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 
+use crate::Policy;
 use crate::bonds::Bonds;
 use crate::flow::{CONDEMNED, Direction, NextHop, UNADMITTED, UNANSWERED};
 use crate::mapping::MappingKey;
 use crate::plan::first_segment;
-use crate::state::{is_over, observe_tcp};
+use crate::state::observe_tcp;
 use crate::tables::{Owners, SessionHit, SessionKey, Tables};
-use crate::{Policy, Timeouts};
+use crate::upkeep::settle;
 
 /// What is to become of a packet that has no session yet.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -58,9 +59,9 @@ pub struct Engine {
     pub(crate) owners: Owners,
     pub(crate) rng: StdRng,
     /// Sessions from outside that were not seen to be answered yet.
-    unanswered: usize,
+    pub(crate) unanswered: usize,
     /// When upkeep last looked at an entry.
-    upkept: Instant,
+    pub(crate) upkept: Instant,
 }
 
 impl Engine {
@@ -198,57 +199,15 @@ impl Engine {
         Revalidation::Current
     }
 
-    /// Ends sessions whose time is over, mappings that have rested and contacts without a session.
-    ///
-    /// Call it once per batch and when idle. Looks at no more than `budget` entries of each kind,
-    /// and at no more than are due: each of this worker's comes round within ten seconds.
-    pub fn expire(&mut self, pass: &Pass<'_>, now: Instant, timeouts: &Timeouts, budget: usize) {
-        let due = self.due(now).min(budget);
-        if due > 0 {
-            self.upkept = now;
-        }
-        let Self { tables, owners, unanswered, .. } = self;
-        owners.sessions.scan(pass, due, |hit| {
-            if hit.value_at(0).happened(UNANSWERED) && hit.value_at(1).packets() > 0 {
-                settle(&hit, unanswered);
-            }
-            if !hit.value_at(0).happened(CONDEMNED) && !is_over(&hit, now, timeouts) {
-                return Keep::Yes;
-            }
-            settle(&hit, unanswered);
-            tables.release(pass, &Bonds::of(&hit), now);
-            Keep::No
-        });
-        owners.mappings.scan(pass, due, |hit| keep_unless(hit.value_at(0).retire(now)));
-        owners.contacts.scan(pass, due, |hit| keep_unless(hit.value_at(0).retire()));
-    }
-
     /// Ends a session of this worker; `false` if it is another's or gone.
     pub fn kill(&mut self, pass: &Pass<'_>, id: EntryId, now: Instant) -> bool {
         if !self.owners.sessions.owns(id) {
             return false;
         }
         let Some(hit) = self.tables.sessions().by_id(pass, id) else { return false };
+        self.tables.release(pass, &Bonds::held_by(&hit), now);
         settle(&hit, &mut self.unanswered);
-        self.tables.release(pass, &Bonds::of(&hit), now);
         self.owners.sessions.remove(pass, id)
-    }
-
-    /// Entries of a kind to look at, for the time since the last look.
-    fn due(&self, now: Instant) -> usize {
-        let sessions = self.owners.sessions.len() as u128;
-        let per_second = (sessions / ROUND_SECS).max(UPKEEP_PER_SEC_MIN);
-        let nanos = now.saturating_since(self.upkept).as_nanos();
-        usize::try_from(nanos * per_second / 1_000_000_000).unwrap_or(usize::MAX)
-    }
-
-    /// Whether a session from outside may be opened: a flood of first packets to a forward must not
-    /// take the sessions that hosts inside need. Those that were answered count until the next
-    /// look.
-    fn has_room_for_strangers(&self) -> bool {
-        let sessions = &self.owners.sessions;
-        let capacity = sessions.len() + sessions.free();
-        self.unanswered < capacity.div_ceil(STRANGERS_SHARE)
     }
 }
 
@@ -261,28 +220,4 @@ impl std::fmt::Debug for Engine {
 /// Whether a packet of this side of a hairpin session must wait until its target has sent.
 fn is_unadmitted(hit: &SessionHit<'_>) -> bool {
     hit.side() == 0 && hit.value().has(UNADMITTED) && hit.other().packets() == 0
-}
-
-/// Ends a session's counting as unanswered.
-fn settle(hit: &SessionHit<'_>, unanswered: &mut usize) {
-    let first = hit.value_at(0);
-    if first.happened(UNANSWERED) {
-        first.forget(UNANSWERED);
-        *unanswered -= 1;
-    }
-}
-
-/// How long upkeep takes to come round in a large table: what a timeout may be late by. A look
-/// costs a cache miss, so that 1 % of a core keeps up with a million sessions.
-const ROUND_SECS: u128 = 10;
-
-/// Looks per second even if there are few sessions, so that small tables are exact.
-const UPKEEP_PER_SEC_MIN: u128 = 100_000;
-
-/// One in this many sessions may be from outside and unanswered: enough for a busy server, whose
-/// backlog is far smaller, and leaves the most to those inside.
-const STRANGERS_SHARE: usize = 4;
-
-fn keep_unless(dead: bool) -> Keep {
-    if dead { Keep::No } else { Keep::Yes }
 }
