@@ -44,7 +44,7 @@ ip link set dev zrstub0 addrgenmode none
 # zrstub0 is up
 ip link set dev zrstub0 up
 
-# link wan0 reaches NIC enp1s0
+# link wan0 reaches enp1s0
 ip link add link enp1s0 name wan0 netns router mtu 1500 type macvlan mode bridge
 
 # wan0 is marked as ours
@@ -110,7 +110,6 @@ Restart=always
 RestartSec=1
 CapabilityBoundingSet=CAP_NET_ADMIN CAP_NET_RAW
 NoNewPrivileges=yes
-ProtectHome=yes
 ProtectSystem=full
 
 [Install]

@@ -30,6 +30,8 @@ cat > /opt/custom/zone-router/state/zones/router.vmadm.json <<'END'
   "autoboot": true,
   "max_physical_memory": 512,
   "max_swap": 1024,
+  "max_locked_memory": 256,
+  "cpu_cap": 200,
   "max_lwps": 2000,
   "quota": 5,
   "limit_priv": "default",

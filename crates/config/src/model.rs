@@ -18,6 +18,7 @@ use packet::MacAddr;
 use serde::{Serialize, Serializer};
 
 pub use forward::{Forward, ForwardHost, ForwardProtocol, ForwardTarget, ParseForwardError};
+pub(crate) use forward::{ForwardWord, parse_ports};
 pub use rate::{ParseRateError, Rate};
 pub use zone::{Brand, Platform, Zone, ZoneCaps, ZoneLink};
 

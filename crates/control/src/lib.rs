@@ -162,12 +162,6 @@ pub enum PlanError {
         /// What it will be called.
         wanted: String,
     },
-    /// The platform has no bridges to attach to.
-    #[error("link {link} is attached to a bridge, which only Linux has; name a NIC or etherstub")]
-    Attachment {
-        /// The link.
-        link: LinkName,
-    },
     /// The host cannot run the service in this way.
     #[error("this host cannot run the service as {service:?}")]
     Service {

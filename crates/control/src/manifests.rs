@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use config::{Brand, ZoneCaps};
+
 use crate::{
     Attachment, DesiredLink, DesiredZone, Observed, PlanError, Platform, ServiceKind, illumos,
     linux, plan, smartos,
@@ -22,9 +24,17 @@ pub struct Manifest {
 /// # Errors
 /// If an example is not a zone that can be planned.
 pub fn manifests() -> Result<Vec<Manifest>, PlanError> {
-    let omnios = example(Platform::Illumos { zones: "/zones".into() }, ["wan0", "lan0"], "igb0");
+    let omnios = example(
+        Platform::Illumos { zones: "/zones".into(), brand: Brand::Sparse },
+        ["wan0", "lan0"],
+        "igb0",
+    );
     let image = "00000000-0000-4000-8000-000000000000".parse().expect("a UUID of zeros is one");
-    let mut smart = example(Platform::Smartos { image }, ["net0", "net1"], "external");
+    let mut smart = example(
+        Platform::Smartos { image, brand: Brand::JoyentMinimal },
+        ["net0", "net1"],
+        "external",
+    );
     smart.binary = "/opt/custom/zone-router/bin/routerd".into();
     smart.routerctl = "/opt/custom/zone-router/bin/routerctl".into();
     smart.config = "/opt/custom/zone-router/etc/router.toml".into();
@@ -43,6 +53,10 @@ pub fn manifests() -> Result<Vec<Manifest>, PlanError> {
     ])
 }
 
+/// What the example may use: a small zone with room for some hundred thousand sessions.
+const CAPS: ZoneCaps =
+    ZoneCaps { memory_mib: 512, swap_mib: 1024, locked_mib: 256, cpu_percent: 200, quota_gib: 5 };
+
 /// The example: names in order WAN, LAN.
 pub(crate) fn example(platform: Platform, links: [&str; 2], nic: &str) -> DesiredZone {
     let service = match platform {
@@ -51,7 +65,7 @@ pub(crate) fn example(platform: Platform, links: [&str; 2], nic: &str) -> Desire
     };
     let stub = || "zrstub0".parse().expect("a letter first, a number last");
     let over = [
-        Attachment::Nic(nic.parse().expect("names of the examples are names")),
+        Attachment::Existing(nic.parse().expect("names of the examples are names")),
         Attachment::Etherstub(stub()),
     ];
     let link = |(name, over): (&str, Attachment)| DesiredLink {
@@ -71,14 +85,15 @@ pub(crate) fn example(platform: Platform, links: [&str; 2], nic: &str) -> Desire
         config: PathBuf::from("/etc/zone-router/router.toml"),
         state: PathBuf::from("/var/lib/zone-router"),
         service,
+        caps: CAPS,
     }
 }
 
 /// A fresh host that has the example's NIC.
 fn with_nic(desired: &DesiredZone) -> Observed {
     let nics = desired.links.iter().filter_map(|link| match &link.over {
-        Attachment::Nic(nic) => Some(nic.to_string()),
-        Attachment::Etherstub(_) | Attachment::Bridge(_) => None,
+        Attachment::Existing(nic) => Some(nic.to_string()),
+        Attachment::Etherstub(_) => None,
     });
     let mut observed = Observed::nothing(&desired.platform);
     for nic in nics {

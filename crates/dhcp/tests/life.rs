@@ -24,7 +24,7 @@ fn mac(last: u8) -> MacAddr {
 
 fn server_config() -> ServerConfig {
     let address = Ipv4Addr::new(10, 0, 0, 1);
-    let subnet = "10.0.0.0/24".parse().unwrap();
+    let subnet = "10.0.0.0/24".parse().expect("a prefix");
     let mut config = ServerConfig::new("home".into(), MacAddr([2, 0, 0, 0, 0, 1]), address, subnet);
     config.pools = vec![(Ipv4Addr::new(10, 0, 0, 100), Ipv4Addr::new(10, 0, 0, 109))];
     config.lease = Duration::from_secs(12 * 3600);
@@ -331,7 +331,7 @@ fn apply(lan: &mut Lan, step: &Step) {
         }
         Step::Conflict(last) => {
             let address = Ipv4Addr::new(10, 0, 0, last);
-            lan.server.as_mut().unwrap().handle_arp(address, mac(250), now);
+            lan.server.as_mut().expect("never taken away").handle_arp(address, mac(250), now);
         }
     }
     lan.settle();

@@ -18,7 +18,11 @@ impl Zone {
     #[must_use]
     #[inline]
     pub fn of(link: LinkId) -> Self {
-        if link == LinkId::WAN { Self::Wan } else { Self::Lan(link) }
+        match link {
+            LinkId::WAN => Self::Wan,
+            LinkId::LOCAL => Self::Local,
+            lan => Self::Lan(lan),
+        }
     }
 
     /// Position in a row or column of the matrix: the router, the WAN, then the LANs.

@@ -9,8 +9,10 @@ use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use bytes::BytesMut;
-use dns::{Framer, frame};
+use dns::{Framer, Transport, frame};
 use packet::{Endpoint, Instant};
+use rand::RngExt;
+use rand::rngs::StdRng;
 use smoltcp::iface::{Config, Interface, SocketHandle, SocketSet};
 use smoltcp::socket::{tcp, udp};
 use smoltcp::wire::{HardwareAddress, IpAddress, IpCidr, IpEndpoint, IpListenEndpoint};
@@ -31,6 +33,9 @@ pub const UDP_UPSTREAMS_MAX: usize = 256;
 
 /// Queries whose answer is outstanding; the oldest is forgotten beyond that.
 const CLIENTS_MAX: usize = 4096;
+
+/// Local ports of upstream connections (RFC 6056 §3.2).
+const EPHEMERAL_PORTS: std::ops::RangeInclusive<u16> = 1024..=u16::MAX;
 
 /// A connection that says nothing for this long is closed (RFC 7766 §6.2.3: "on the order of seconds").
 const TCP_IDLE: Duration = Duration::from_secs(10);
@@ -61,7 +66,6 @@ struct Port {
 
 /// A connection to an upstream server.
 struct Upstream {
-    id: u64,
     server: Endpoint,
     connection: Connection,
 }
@@ -76,16 +80,14 @@ enum Client {
 /// What arrived for the services.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Input {
-    /// A DNS query over UDP.
-    UdpQuery { token: u64, message: Vec<u8> },
-    /// A DNS query over TCP.
-    TcpQuery { token: u64, message: Vec<u8> },
+    /// A DNS query.
+    Query { transport: Transport, from: Ipv4Addr, token: u64, message: Vec<u8> },
     /// A datagram on an upstream port.
     UdpAnswer { port: u16, from: Endpoint, message: Vec<u8> },
     /// A message on an upstream connection.
-    TcpAnswer { id: u64, server: Endpoint, message: Vec<u8> },
+    TcpAnswer { server: Endpoint, message: Vec<u8> },
     /// An upstream connection is over.
-    TcpClosed { id: u64, server: Endpoint },
+    TcpClosed { server: Endpoint },
 }
 
 /// The endpoints of the router itself.
@@ -101,15 +103,16 @@ pub struct Host {
     first_token: u64,
     inputs: VecDeque<Input>,
     source: Ipv4Addr,
+    rng: StdRng,
 }
 
 impl Host {
     /// Makes the endpoints; `source` is the LAN address that upstream queries leave from.
     #[must_use]
-    pub fn new(source: Ipv4Addr, seed: u64, now: Instant) -> Self {
+    pub fn new(source: Ipv4Addr, mut rng: StdRng, now: Instant) -> Self {
         let mut queues = Queues::default();
         let mut config = Config::new(HardwareAddress::Ip);
-        config.random_seed = seed;
+        config.random_seed = rng.random();
         let mut interface = Interface::new(config, &mut queues, time(now));
         interface.set_any_ip(true);
         interface.update_ip_addrs(|addresses| {
@@ -133,6 +136,7 @@ impl Host {
             first_token: 0,
             inputs: VecDeque::new(),
             source,
+            rng,
         }
     }
 
@@ -225,34 +229,37 @@ impl Host {
         }
     }
 
-    /// Sends a message on upstream connection `id`, which is opened if it is not; `false` if no more
-    /// connections may be opened.
-    pub fn send_tcp(&mut self, id: u64, port: u16, server: Endpoint, message: &[u8], now: Instant) -> bool {
-        if !self.upstreams.iter().any(|upstream| upstream.id == id) {
-            if self.upstreams.len() == TCP_UPSTREAMS_MAX {
-                return false;
-            }
-            let mut connection = Connection::new(&mut self.sockets);
-            let socket = self.sockets.get_mut::<tcp::Socket<'_>>(connection.handle);
-            let local = IpListenEndpoint { addr: Some(self.source.into()), port };
-            if socket.connect(self.interface.context(), ip_endpoint(server), local).is_err() {
-                self.sockets.remove(connection.handle);
-                return false;
-            }
-            connection.start(now);
-            self.upstreams.push(Upstream { id, server, connection });
-        }
-        let upstream = self.upstreams.iter_mut().find(|upstream| upstream.id == id);
-        let Some(Upstream { connection, .. }) = upstream else { return false };
+    /// Sends a message on the connection to `server`, which is opened if there is none; `false` if it can't be.
+    pub fn send_tcp(&mut self, server: Endpoint, message: &[u8], now: Instant) -> bool {
+        let known = self.upstreams.iter().position(|upstream| upstream.server == server);
+        let Some(index) = known.or_else(|| self.connect(server, now)) else { return false };
+        let connection = &mut self.upstreams[index].connection;
         frame(message, &mut connection.out);
         connection.flush(&mut self.sockets, now);
         true
     }
 
-    /// Closes an upstream connection.
-    pub fn close_tcp(&mut self, id: u64) {
-        if let Some(upstream) = self.upstreams.iter_mut().find(|upstream| upstream.id == id) {
-            self.sockets.get_mut::<tcp::Socket<'_>>(upstream.connection.handle).close();
+    fn connect(&mut self, server: Endpoint, now: Instant) -> Option<usize> {
+        if self.upstreams.len() == TCP_UPSTREAMS_MAX {
+            return None;
+        }
+        let port = self.rng.random_range(EPHEMERAL_PORTS);
+        let mut connection = Connection::new(&mut self.sockets);
+        let socket = self.sockets.get_mut::<tcp::Socket<'_>>(connection.handle);
+        let local = IpListenEndpoint { addr: Some(self.source.into()), port };
+        if socket.connect(self.interface.context(), ip_endpoint(server), local).is_err() {
+            self.sockets.remove(connection.handle);
+            return None;
+        }
+        connection.start(now);
+        self.upstreams.push(Upstream { server, connection });
+        Some(self.upstreams.len() - 1)
+    }
+
+    /// Forgets a query that no answer will come to.
+    pub fn forget(&mut self, token: u64) {
+        if self.first_token + self.clients.len() as u64 == token + 1 {
+            self.clients.pop_back();
         }
     }
 
@@ -271,8 +278,10 @@ impl Host {
             let Ok((message, meta)) = socket.recv() else { return };
             let message = message.to_vec();
             let asked = meta.local_address.unwrap_or(self.source.into());
+            let IpAddress::Ipv4(from) = meta.endpoint.addr;
             let token = self.remember(Client::Udp { from: meta.endpoint, asked });
-            self.inputs.push_back(Input::UdpQuery { token, message });
+            let transport = Transport::Udp;
+            self.inputs.push_back(Input::Query { transport, from, token, message });
         }
     }
 
@@ -288,15 +297,18 @@ impl Host {
                 _ => connection.start(now),
             }
         }
+        let remote = self.sockets.get::<tcp::Socket<'_>>(connection.handle).remote_endpoint();
         let generation = connection.generation;
         let messages = connection.read(&mut self.sockets, now);
         connection.flush(&mut self.sockets, now);
         if connection.is_over(&mut self.sockets, now) {
             connection.listen(&mut self.sockets);
         }
+        let Some(IpEndpoint { addr: IpAddress::Ipv4(from), .. }) = remote else { return };
         for message in messages {
             let token = self.remember(Client::Tcp { server: index, generation });
-            self.inputs.push_back(Input::TcpQuery { token, message });
+            let transport = Transport::Tcp;
+            self.inputs.push_back(Input::Query { transport, from, token, message });
         }
     }
 
@@ -316,16 +328,16 @@ impl Host {
 
     fn read_upstreams(&mut self, now: Instant) {
         let Self { upstreams, sockets, inputs, .. } = self;
-        upstreams.retain_mut(|Upstream { id, server, connection }| {
-            let (id, server) = (*id, *server);
+        upstreams.retain_mut(|Upstream { server, connection }| {
+            let server = *server;
             for message in connection.read(sockets, now) {
-                inputs.push_back(Input::TcpAnswer { id, server, message });
+                inputs.push_back(Input::TcpAnswer { server, message });
             }
             connection.flush(sockets, now);
             let over = connection.is_over(sockets, now);
             if over {
                 sockets.remove(connection.handle);
-                inputs.push_back(Input::TcpClosed { id, server });
+                inputs.push_back(Input::TcpClosed { server });
             }
             !over
         });

@@ -8,13 +8,13 @@ use std::time::Duration;
 use dhcp::client::{Client, ClientEvent};
 use dhcp::server::{Server, ServerEvent, StoredBinding};
 use dhcp::{Lease, Now, StoredLease};
-use dns::{Disposition, Forwarder, Transport, UpstreamOrigin, UpstreamRequest};
+use dns::{Disposition, Forwarder, UpstreamOrigin, UpstreamRequest};
 use forwarding::{ArpMachine, LinkConfig, Neighbours, Resolution, WaitingFrame};
 use ipnet::Ipv4Net;
 use packet::header::ethernet;
 use packet::{Arp, Endpoint, Instant, LinkId, Offload, Parsed, PuntReason, parse};
 use rand::rngs::StdRng;
-use rand::{RngExt, SeedableRng};
+use rand::SeedableRng;
 use tracing::warn;
 
 use crate::host::{DNS_PORT, Host, Input};
@@ -102,7 +102,7 @@ impl LocalStack {
             arp: ArpMachine::new(links, now.instant),
             client,
             servers: servers.collect(),
-            host: Host::new(source, rng.random(), now.instant),
+            host: Host::new(source, StdRng::from_rng(&mut rng), now.instant),
             dns: Forwarder::new(settings.dns.clone(), rng),
             again: VecDeque::new(),
             events: VecDeque::new(),

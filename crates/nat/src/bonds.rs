@@ -22,8 +22,8 @@ pub(crate) struct Bonds {
     pub(crate) remote: Ipv4Addr,
 }
 
-/// An internal endpoint and the external one that stands for it: through a mapping if the session holds one, else
-/// through a forward.
+/// An internal endpoint and the external one that stands for it: through a mapping if the session
+/// holds one, else through a forward.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Bond {
     pub(crate) internal: Internal,
@@ -47,7 +47,8 @@ impl Bonds {
         Self { protocol: key.protocol(), traits: flow.traits(), mapping, target, remote }
     }
 
-    /// Whether the policy still lets each external endpoint of a session stand for its internal one.
+    /// Whether the policy still lets each external endpoint of a session stand for its internal
+    /// one.
     pub(crate) fn agrees_with(&self, policy: &Policy) -> bool {
         let agrees = |bond: Option<Bond>, holds: u8| {
             bond.is_none_or(|bond| {
@@ -92,14 +93,15 @@ impl Tables {
     fn release_mapping(&self, pass: &Pass<'_>, protocol: Protocol, bond: Bond, now: Instant) {
         let key = MappingKey::external(protocol, bond.external);
         let hit = self.mappings.lookup(pass, &key);
-        // A held mapping stays in its table, with one exception: one that lost the race for its internal key
-        // could be joined for a moment by its external one.
+        // A held mapping stays in its table, with one exception: one that lost the race for its
+        // internal key could be joined for a moment by its external one.
         if let Some(hit) = hit.filter(|hit| hit.key_at(0).endpoint() == bond.internal.0) {
             hit.value_at(0).release(&self.hosts, now);
         }
     }
 
-    /// Whether a mapping's external endpoint takes packets from a remote address that no session of it speaks with.
+    /// Whether a mapping's external endpoint takes packets from a remote address that no session of
+    /// it speaks with.
     pub(crate) fn admits(
         &self,
         pass: &Pass<'_>,

@@ -6,10 +6,10 @@ use rand::SeedableRng;
 use rand::rngs::StdRng;
 
 use crate::bonds::Bonds;
-use crate::flow::{CONDEMNED, NextHop, UNADMITTED};
+use crate::flow::{CONDEMNED, Direction, NextHop, UNADMITTED, UNANSWERED};
 use crate::mapping::MappingKey;
 use crate::plan::first_segment;
-use crate::state::{life, observe_tcp};
+use crate::state::{is_over, observe_tcp};
 use crate::tables::{Owners, SessionHit, SessionKey, Tables};
 use crate::{Policy, Timeouts};
 
@@ -57,11 +57,13 @@ pub struct Engine {
     pub(crate) tables: Tables,
     pub(crate) owners: Owners,
     pub(crate) rng: StdRng,
+    /// Sessions from outside that were not seen to be answered yet.
+    unanswered: usize,
 }
 
 impl Engine {
     pub(crate) fn new(tables: Tables, owners: Owners, seed: u64) -> Self {
-        Self { tables, owners, rng: StdRng::seed_from_u64(seed) }
+        Self { tables, owners, rng: StdRng::seed_from_u64(seed), unanswered: 0 }
     }
 
     /// What all workers share.
@@ -71,8 +73,9 @@ impl Engine {
         &self.tables
     }
 
-    /// Finds the internal endpoint behind an external one, for a packet of [`Side::Outside`] subject to filtering
-    /// (of [`Side::Inside`] a hairpin, which [`Self::open`] filters). Creates nothing.
+    /// Finds the internal endpoint behind an external one, for a packet of [`Side::Outside`]
+    /// subject to filtering (of [`Side::Inside`] a hairpin, which [`Self::open`] filters). Creates
+    /// nothing.
     ///
     /// # Errors
     /// [`DropReason::NoMapping`], [`DropReason::FilterDenied`] or [`DropReason::TcpNoSession`].
@@ -107,11 +110,13 @@ impl Engine {
         Ok(Internal(hit.key_at(0).endpoint()))
     }
 
-    /// Opens a session for a packet that has none. The caller then treats the packet as one that hit it.
+    /// Opens a session for a packet that has none. The caller then treats the packet as one that
+    /// hit it.
     ///
     /// # Errors
-    /// Why the packet must be dropped. After [`DropReason::FilterDenied`] of a hairpin there is a session
-    /// nevertheless: the target may now send, as any remote endpoint might (RFC 4787 REQ-9).
+    /// Why the packet must be dropped. After [`DropReason::FilterDenied`] of a hairpin there is a
+    /// session nevertheless: the target may now send, as any remote endpoint might (RFC 4787
+    /// REQ-9).
     pub fn open<'p>(
         &mut self,
         pass: &'p Pass<'_>,
@@ -119,6 +124,10 @@ impl Engine {
         policy: &Policy,
         now: Instant,
     ) -> Result<SessionHit<'p>, DropReason> {
+        if matches!(request.translation, Translation::Inbound(_)) && !self.has_room_for_strangers()
+        {
+            return Err(DropReason::SessionTableFull);
+        }
         let plan = self.plan(pass, request, policy, now)?;
         let values = plan.flows(request, policy, now);
         match self.owners.sessions.insert(pass, plan.keys().map(SessionKey), values) {
@@ -128,7 +137,13 @@ impl Engine {
                 }
                 Err(DropReason::FilterDenied)
             }
-            Ok(hit) => Ok(hit),
+            Ok(hit) => {
+                if hit.value().direction() == Direction::Inbound {
+                    hit.value().note(UNANSWERED);
+                    self.unanswered += 1;
+                }
+                Ok(hit)
+            }
             Err(error) => {
                 self.tables.release(pass, &plan.bonds(), now);
                 match error {
@@ -148,7 +163,8 @@ impl Engine {
         }
     }
 
-    /// Checks a session whose side has another generation than the policy. Filters of the caller's own come first.
+    /// Checks a session whose side has another generation than the policy. Filters of the caller's
+    /// own come first.
     pub fn revalidate(
         &mut self,
         pass: &Pass<'_>,
@@ -179,14 +195,18 @@ impl Engine {
         Revalidation::Current
     }
 
-    /// Ends sessions whose time is over, mappings that have rested and contacts without a session: looks at up to
-    /// `budget` of each of this worker's. Call it once per batch and when idle.
+    /// Ends sessions whose time is over, mappings that have rested and contacts without a session:
+    /// looks at up to `budget` of each of this worker's. Call it once per batch and when idle.
     pub fn expire(&mut self, pass: &Pass<'_>, now: Instant, timeouts: &Timeouts, budget: usize) {
-        let Self { tables, owners, .. } = self;
+        let Self { tables, owners, unanswered, .. } = self;
         owners.sessions.scan(pass, budget, |hit| {
-            if !hit.value_at(0).happened(CONDEMNED) && !life(&hit, now, timeouts).is_over {
+            if hit.value_at(0).happened(UNANSWERED) && hit.value_at(1).packets() > 0 {
+                settle(&hit, unanswered);
+            }
+            if !hit.value_at(0).happened(CONDEMNED) && !is_over(&hit, now, timeouts) {
                 return Keep::Yes;
             }
+            settle(&hit, unanswered);
             tables.release(pass, &Bonds::of(&hit), now);
             Keep::No
         });
@@ -200,8 +220,18 @@ impl Engine {
             return false;
         }
         let Some(hit) = self.tables.sessions().by_id(pass, id) else { return false };
+        settle(&hit, &mut self.unanswered);
         self.tables.release(pass, &Bonds::of(&hit), now);
         self.owners.sessions.remove(pass, id)
+    }
+
+    /// Whether a session from outside may be opened: a flood of first packets to a forward must not
+    /// take the sessions that hosts inside need. Those that were answered count until the next
+    /// look.
+    fn has_room_for_strangers(&self) -> bool {
+        let sessions = &self.owners.sessions;
+        let capacity = sessions.len() + sessions.free();
+        self.unanswered < capacity.div_ceil(STRANGERS_SHARE)
     }
 }
 
@@ -215,6 +245,19 @@ impl std::fmt::Debug for Engine {
 fn is_unadmitted(hit: &SessionHit<'_>) -> bool {
     hit.side() == 0 && hit.value().has(UNADMITTED) && hit.other().packets() == 0
 }
+
+/// Ends a session's counting as unanswered.
+fn settle(hit: &SessionHit<'_>, unanswered: &mut usize) {
+    let first = hit.value_at(0);
+    if first.happened(UNANSWERED) {
+        first.forget(UNANSWERED);
+        *unanswered -= 1;
+    }
+}
+
+/// One in this many sessions may be from outside and unanswered: enough for a busy server, whose
+/// backlog is far smaller, and leaves the most to those inside.
+const STRANGERS_SHARE: usize = 4;
 
 fn keep_unless(dead: bool) -> Keep {
     if dead { Keep::No } else { Keep::Yes }

@@ -19,7 +19,8 @@ use crate::ports::Candidates;
 use crate::tables::SessionHit;
 use crate::{Filtering, Policy};
 
-/// Mappings at rest given up at once when the mapping table is full, so that the next flows find room.
+/// Mappings at rest given up at once when the mapping table is full, so that the next flows find
+/// room.
 const RECLAIM: usize = 256;
 
 /// A session that is not in the table yet.
@@ -35,7 +36,8 @@ pub(crate) struct Plan {
 }
 
 impl Plan {
-    /// The key of the first packet's direction, and that of the other: the translated packet, reversed.
+    /// The key of the first packet's direction, and that of the other: the translated packet,
+    /// reversed.
     pub(crate) fn keys(&self) -> [FlowKey; 2] {
         let side = match self.traits & crate::flow::DIRECTION {
             outbound if outbound == Direction::Outbound as u8 => Side::Outside,
@@ -194,8 +196,8 @@ impl Engine {
         Ok(plan)
     }
 
-    /// Adds a session to the mapping of an endpoint that is sent to; the result is the trait that says so, or nothing
-    /// for a forward's.
+    /// Adds a session to the mapping of an endpoint that is sent to; the result is the trait that
+    /// says so, or nothing for a forward's.
     fn join_target(
         &self,
         pass: &Pass<'_>,
@@ -231,8 +233,8 @@ impl Engine {
         })
     }
 
-    /// Notes the remote address for address-dependent filtering, where the LAN has it. On failure the plan's
-    /// mapping is given back.
+    /// Notes the remote address for address-dependent filtering, where the LAN has it. On failure
+    /// the plan's mapping is given back.
     fn hold_contact(
         &mut self,
         pass: &Pass<'_>,
@@ -262,7 +264,8 @@ impl Engine {
         Ok(())
     }
 
-    /// The external endpoint of an internal one: that of its forward, of its mapping, or of a new mapping.
+    /// The external endpoint of an internal one: that of its forward, of its mapping, or of a new
+    /// mapping.
     fn stand_in(
         &mut self,
         pass: &Pass<'_>,
@@ -280,7 +283,8 @@ impl Engine {
             Some(hit) => {
                 let external = External(hit.key_at(1).endpoint());
                 if !policy.is_dynamic(protocol, external.0.port) {
-                    // A forward or service took the port. Its sessions end one by one, then the mapping can go.
+                    // A forward or service took the port. Its sessions end one by one, then the
+                    // mapping can go.
                     if self.owners.mappings.owns(hit.id()) && hit.value_at(0).kill() {
                         self.owners.mappings.remove(pass, hit.id());
                     }
@@ -310,7 +314,8 @@ impl Engine {
             return Ok(());
         }
         self.tables.hosts.release(slot);
-        // Another worker woke it meanwhile, or its owner is removing it: then the sender's next packet finds it gone.
+        // Another worker woke it meanwhile, or its owner is removing it: then the sender's next
+        // packet finds it gone.
         if mapping.join() { Ok(()) } else { Err(DropReason::MappingTableFull) }
     }
 
@@ -388,8 +393,8 @@ pub(crate) fn first_segment(datagram: &Datagram) -> Result<(), DropReason> {
     }
 }
 
-/// From inside also any segment that may be part of a connection from before a restart of the router; the trait that says
-/// so. Never a reset, nor an answer to a SYN that we did not see.
+/// From inside also any segment that may be part of a connection from before a restart of the
+/// router; the trait that says so. Never a reset, nor an answer to a SYN that we did not see.
 fn first_or_under_way(datagram: &Datagram) -> Result<u8, DropReason> {
     match datagram.transport {
         L4::Tcp { flags, .. } if flags & (tcp::SYN | tcp::RST) == 0 => Ok(PICKED_UP),

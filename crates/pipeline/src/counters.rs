@@ -33,7 +33,7 @@ impl Counter {
 }
 
 /// Numbers of one link.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct LinkCounts {
     /// Frames received.
     pub rx_packets: Counter,
@@ -51,6 +51,21 @@ pub struct LinkCounts {
     pub punted: [Counter; PuntReason::COUNT],
     /// Frames dropped, by reason.
     pub dropped: [Counter; DropReason::COUNT],
+}
+
+impl Default for LinkCounts {
+    fn default() -> Self {
+        Self {
+            rx_packets: Counter::default(),
+            rx_bytes: Counter::default(),
+            tx_packets: Counter::default(),
+            tx_bytes: Counter::default(),
+            forwarded: Counter::default(),
+            replied: Counter::default(),
+            punted: std::array::from_fn(|_| Counter::default()),
+            dropped: std::array::from_fn(|_| Counter::default()),
+        }
+    }
 }
 
 /// All numbers of one worker.
@@ -75,7 +90,7 @@ impl Counters {
 
     /// Counts one dropped frame.
     #[inline]
-    pub fn drop(&self, ingress: LinkId, reason: DropReason) {
+    pub fn count_drop(&self, ingress: LinkId, reason: DropReason) {
         self.link(ingress).dropped[reason.index()].add(1);
     }
 

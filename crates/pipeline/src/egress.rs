@@ -15,7 +15,8 @@ use std::sync::Arc;
 
 use packet::gso::{self, Segments};
 use packet::{
-    DropReason, Home, Instant, LinkId, Offload, PacketBuf, Parsed, Pool, SMALL_FRAME_MAX, parse,
+    DropReason, Home, Instant, LinkId, Offload, Offloads, PacketBuf, Parsed, Pool, SMALL_FRAME_MAX,
+    parse,
 };
 use qos::{QueueKey, Shaper};
 
@@ -97,12 +98,12 @@ impl Egress {
         let Some(shaper) = shaper else { return };
         let outcome = plain_copies(&packet, small, |small, copy| {
             shaper.enqueue(copy, key, now, &mut |dropped, reason| {
-                counters.drop(dropped.ingress, reason);
+                counters.count_drop(dropped.ingress, reason);
                 small.put(dropped);
             });
         });
         if let Err(reason) = outcome {
-            counters.drop(packet.ingress, reason);
+            counters.count_drop(packet.ingress, reason);
         }
         put_home(packet, large, small, rings);
     }
@@ -111,7 +112,7 @@ impl Egress {
     pub fn send_now(&mut self, packet: PacketBuf, counters: &Counters) {
         let Self { links, ready, small, large, rings, .. } = self;
         let Some(link) = links.get(packet.egress.index()) else {
-            counters.drop(packet.ingress, DropReason::LinkDown);
+            counters.count_drop(packet.ingress, DropReason::LinkDown);
             return put_home(packet, large, small, rings);
         };
         let queue = &mut ready[packet.egress.index()];
@@ -120,7 +121,7 @@ impl Egress {
             return;
         }
         if let Err(reason) = plain_copies(&packet, small, |_, copy| queue.push(copy)) {
-            counters.drop(packet.ingress, reason);
+            counters.count_drop(packet.ingress, reason);
         }
         put_home(packet, large, small, rings);
     }
@@ -130,7 +131,7 @@ impl Egress {
         let Self { shapers, ready, small, .. } = self;
         for shaper in [&mut shapers.upload, &mut shapers.download].into_iter().flatten() {
             let mut on_drop = |dropped: PacketBuf, reason| {
-                counters.drop(dropped.ingress, reason);
+                counters.count_drop(dropped.ingress, reason);
                 small.put(dropped);
             };
             while let Some(packet) = shaper.dequeue(now, &mut on_drop) {
@@ -184,7 +185,7 @@ impl Egress {
         for mut shaper in [old.upload, old.download].into_iter().flatten() {
             let small = &mut self.small;
             let mut on_drop = |dropped: PacketBuf, reason| {
-                counters.drop(dropped.ingress, reason);
+                counters.count_drop(dropped.ingress, reason);
                 small.put(dropped);
             };
             while let Some(packet) = shaper.dequeue(Instant::NEVER, &mut on_drop) {

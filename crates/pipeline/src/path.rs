@@ -1,8 +1,11 @@
 //! The path of a packet: `outbound`, `inbound` and `local`, each a few passes over a batch.
 
 use flow_table::Hash;
+use nat::SessionKey;
 use packet::header::destination_mac;
-use packet::{Batch, Datagram, DropReason, Instant, LinkId, PacketBuf, Parsed, PuntReason, Side, parse};
+use packet::{
+    Batch, Datagram, DropReason, Instant, LinkId, PacketBuf, Parsed, PuntReason, Side, parse,
+};
 
 use crate::snapshot::Snapshot;
 use crate::step::{Step, Tag};
@@ -37,7 +40,8 @@ pub fn local(batch: &mut Batch, worker: &mut Worker, snapshot: &Snapshot, now: I
 /// The passes: parse and prefetch buckets; prefetch entries; look up and rewrite. A flow that one packet of
 /// the batch opens is found by the next, because looking up comes last.
 fn run(batch: &mut Batch, worker: &mut Worker, snapshot: &Snapshot, now: Instant, side: Side) {
-    let Worker { engine, tables, participant, neighbours, limit, lanes, verdicts, tags, .. } = worker;
+    let Worker { engine, tables, participant, neighbours, limit, lanes, verdicts, tags, .. } =
+        worker;
     lanes.clear();
     verdicts.clear();
     tags.clear();
@@ -45,7 +49,7 @@ fn run(batch: &mut Batch, worker: &mut Worker, snapshot: &Snapshot, now: Instant
     for packet in batch.packets() {
         let lane = match admit(packet, snapshot) {
             Ok(datagram) => {
-                let hash = sessions.hash(&datagram.key(side));
+                let hash = sessions.hash(&SessionKey(datagram.key(side)));
                 sessions.prefetch_bucket(hash);
                 Lane::Flow(datagram, hash)
             }

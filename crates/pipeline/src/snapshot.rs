@@ -3,12 +3,13 @@
 use std::net::Ipv4Addr;
 
 use config::{Config, MssClamp, Ping, WanMode};
-use firewall::{Sources, Zones};
+use firewall::{Action, AddressPolicy, LinkPolicy, Zone, ZonePolicy};
 use forwarding::{NextHop, Route, Routes};
 use ipnet::Ipv4Net;
-use packet::{DropReason, LinkId, MacAddr};
+use packet::{DropReason, LinkId, MacAddr, Protocol};
 
 use crate::mss::HEADERS_LEN;
+use crate::step::{DHCP_CLIENT_PORT, DHCP_SERVER_PORT};
 
 /// Facts about a link.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -68,9 +69,9 @@ pub struct Snapshot {
     /// Translation policy.
     pub nat: nat::Policy,
     /// Which source may arrive where.
-    pub sources: Sources,
+    pub sources: AddressPolicy,
     /// Who may open flows to whom.
-    pub zones: Zones,
+    pub zones: ZonePolicy,
     /// Whether the WAN address answers ping.
     pub wan_ping: bool,
     /// Whether the WAN's address comes by DHCP.
@@ -85,8 +86,8 @@ impl Snapshot {
     /// Builds a snapshot.
     ///
     /// # Errors
-    /// If two forwards claim the same external port; the running snapshot is to stay.
-    pub fn build(config: &Config, runtime: &Runtime) -> Result<Self, nat::ForwardConflict> {
+    /// If the forwards contradict each other; the running snapshot is to stay.
+    pub fn build(config: &Config, runtime: &Runtime) -> Result<Self, nat::ForwardError> {
         let external = runtime.wan.as_ref().map(|wan| wan.address.addr());
         let mut links = runtime.links.clone();
         links[LinkId::WAN.index()].address = external;
@@ -94,13 +95,11 @@ impl Snapshot {
             link.address = Some(lan.address.addr());
         }
         let local = links.iter().filter_map(|link| link.address).collect();
-        let lans: Vec<_> =
-            config.lans.iter().enumerate().map(|(i, lan)| (lan_id(i), lan.subnet())).collect();
         Ok(Self {
             generation: runtime.generation,
             routes: routes(config, runtime),
             nat: policy(config, runtime, external)?,
-            sources: Sources::new(&lans, external),
+            sources: sources(config, runtime),
             zones: zones(config),
             wan_ping: config.wan.ping == Ping::Answer,
             wan_dhcp: matches!(config.wan.mode, WanMode::Dhcp(_)),
@@ -180,12 +179,26 @@ fn routes(config: &Config, runtime: &Runtime) -> Routes {
     Routes::build(lans.chain(wan))
 }
 
-fn zones(config: &Config) -> Zones {
-    let mut zones = Zones::default_policy(config.lans.len());
+fn sources(config: &Config, runtime: &Runtime) -> AddressPolicy {
+    let lan = |(index, lan): (usize, &config::Lan)| LinkPolicy {
+        link: lan_id(index),
+        role: firewall::Role::Lan,
+        addresses: vec![lan.address],
+    };
+    let wan = LinkPolicy {
+        link: LinkId::WAN,
+        role: firewall::Role::Wan,
+        addresses: runtime.wan.iter().map(|wan| wan.address).collect(),
+    };
+    AddressPolicy::build(std::iter::once(wan).chain(config.lans.iter().enumerate().map(lan)))
+}
+
+fn zones(config: &Config) -> ZonePolicy {
+    let mut zones = ZonePolicy::new(config.lans.len() as u8);
     for (from, lan) in config.lans.iter().enumerate() {
         for name in &lan.reach {
             if let Some(to) = config.lans.iter().position(|other| other.name == *name) {
-                zones.allow(lan_id(from), lan_id(to));
+                zones.set(Zone::Lan(lan_id(from)), Zone::Lan(lan_id(to)), Action::Allow);
             }
         }
     }
@@ -196,7 +209,7 @@ fn policy(
     config: &Config,
     runtime: &Runtime,
     external: Option<Ipv4Addr>,
-) -> Result<nat::Policy, nat::ForwardConflict> {
+) -> Result<nat::Policy, nat::ForwardError> {
     let filtering = config.lans.iter().map(|lan| match lan.filtering {
         config::Filtering::EndpointIndependent => nat::Filtering::EndpointIndependent,
         config::Filtering::AddressDependent => nat::Filtering::AddressDependent,
@@ -210,14 +223,17 @@ fn policy(
         filtering: std::iter::once(nat::Filtering::AddressAndPortDependent)
             .chain(filtering)
             .collect(),
-        forwards: nat::Forwards::new(&runtime.forwards)?,
+        forwards: nat::Forwards::new(runtime.forwards.clone())?,
         timeouts: nat::Timeouts {
             udp: timeouts.udp,
+            udp_dns: timeouts.udp,
             tcp_established: timeouts.tcp_established,
-            tcp_transitory: timeouts.tcp_transitory,
+            tcp_opening: timeouts.tcp_transitory,
+            tcp_closing: timeouts.tcp_transitory,
             icmp: timeouts.icmp,
         },
-        reserved: nat::Reserved::local_services(),
+        reserved: nat::ReservedPorts::none()
+            .with(Protocol::Udp, DHCP_SERVER_PORT..=DHCP_CLIENT_PORT),
         mappings_per_host_max: config.nat.mappings_per_host_max as u32,
     })
 }

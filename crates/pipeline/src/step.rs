@@ -2,14 +2,19 @@
 
 use std::net::Ipv4Addr;
 
+use firewall::Zone;
 use flow_table::{Hash, Pass};
 use forwarding::{NeighbourRef, Neighbours, Route};
-use nat::{Engine, FlowHit, Internal, NextHop, OpenRequest, Tables, Translation};
-use packet::header::{destination_mac, ipv4, put_macs, put_u16, u8_at, u16_at};
+use nat::{
+    Direction, Engine, NextHop, OpenRequest, Revalidation, SessionHit, SessionKey, Tables,
+    Translation,
+};
+use packet::gso;
+use packet::header::{destination_mac, put_macs};
 use packet::icmp::{self, ErrorKind};
 use packet::{
-    Datagram, DropReason, IcmpKind, Instant, L4, LinkId, MacAddr, PacketBuf, Protocol, PuntReason,
-    Side, checksum,
+    Datagram, DropReason, IcmpKind, Instant, Internal, L4, LinkId, MacAddr, PacketBuf, Protocol,
+    PuntReason, Side,
 };
 
 use crate::limit::IcmpLimit;
@@ -17,8 +22,8 @@ use crate::mss;
 use crate::snapshot::{LinkFacts, Snapshot};
 use crate::verdict::Verdict;
 
-const DHCP_SERVER_PORT: u16 = 67;
-const DHCP_CLIENT_PORT: u16 = 68;
+pub(crate) const DHCP_SERVER_PORT: u16 = 67;
+pub(crate) const DHCP_CLIENT_PORT: u16 = 68;
 
 /// Whom a packet is queued for: fair queueing is by inside host, then by flow.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -42,7 +47,7 @@ pub(crate) struct Step<'a> {
 }
 
 /// `Err` is the verdict on a packet that opens no flow.
-type Opening<'a> = Result<FlowHit<'a>, Verdict>;
+type Opening<'a> = Result<SessionHit<'a>, Verdict>;
 
 impl<'a> Step<'a> {
     /// Looks the packet's flow up, opens one if it may, and rewrites the packet.
@@ -53,11 +58,11 @@ impl<'a> Step<'a> {
         datagram: &Datagram,
         hash: Hash,
     ) -> (Verdict, Tag) {
-        let key = datagram.key(self.side);
+        let key = SessionKey(datagram.key(self.side));
         let found = self.tables.sessions().lookup_hashed(self.pass, hash, &key);
-        let hit = found.filter(|hit| self.is_current(hit));
-        let opened = match hit {
-            Some(hit) => Ok(hit),
+        let opened = match found {
+            Some(hit) if hit.value().generation() == self.snapshot.generation => Ok(hit),
+            Some(hit) => self.check_again(packet, datagram, hit),
             None => self.open(packet, datagram),
         };
         match opened {
@@ -66,31 +71,56 @@ impl<'a> Step<'a> {
                     Side::Inside => datagram.source.address,
                     Side::Outside => hit.value().destination().address,
                 };
-                let tag = Tag { host: u32::from(host), flow: hit.id().index() };
+                let tag = Tag { host: u32::from(host), flow: hit.id().index() as u32 };
                 (self.forward(packet, datagram, hit), tag)
             }
             Err(verdict) => (verdict, Tag::default()),
         }
     }
 
-    /// Whether a flow was made, or checked, under the running configuration.
-    #[inline]
-    fn is_current(&mut self, hit: &FlowHit<'a>) -> bool {
-        hit.value().generation() == self.snapshot.generation
-            || self.engine.revalidate(self.pass, *hit, &self.snapshot.nat, self.now).is_ok()
+    /// Checks a flow that was made under another configuration: first by the policy between zones, then by the
+    /// translation's own. What no longer agrees is opened anew, if it may.
+    #[cold]
+    fn check_again(
+        &mut self,
+        packet: &mut PacketBuf,
+        datagram: &Datagram,
+        hit: SessionHit<'a>,
+    ) -> Opening<'a> {
+        let first = hit.value_at(0);
+        let by_policy = matches!(first.direction(), Direction::Outbound | Direction::Routed);
+        let (from, to) = (first.ingress(), first.next_hop().egress);
+        if by_policy && self.check_zones(from, to).is_err() {
+            self.engine.kill(self.pass, hit.id(), self.now);
+            return self.open(packet, datagram);
+        }
+        match self.engine.revalidate(self.pass, &hit, &self.snapshot.nat, self.now) {
+            Revalidation::Current => Ok(hit),
+            Revalidation::Gone => self.open(packet, datagram),
+            Revalidation::Drop(reason) => Err(reason.into()),
+        }
+    }
+
+    fn check_zones(&self, from: LinkId, to: LinkId) -> Result<(), DropReason> {
+        self.snapshot.zones.check(Zone::of(from), Zone::of(to))
     }
 
     /// Rewrites a packet of a flow. Until the neighbour is known the packet stays untouched, for it may come
     /// back from the control thread.
     #[inline]
-    fn forward(&mut self, packet: &mut PacketBuf, datagram: &Datagram, hit: FlowHit<'a>) -> Verdict {
+    fn forward(
+        &mut self,
+        packet: &mut PacketBuf,
+        datagram: &Datagram,
+        hit: SessionHit<'a>,
+    ) -> Verdict {
         let flow = hit.value();
         if flow.ingress() != packet.ingress {
             return DropReason::SourceSpoofed.into();
         }
         let hop = flow.next_hop();
         if hop.egress == LinkId::LOCAL {
-            nat::observe(hit, packet, datagram, self.now);
+            self.note(packet, datagram, hit);
             flow.apply(packet, datagram);
             return Verdict::Punt(PuntReason::Local);
         }
@@ -108,7 +138,7 @@ impl<'a> Step<'a> {
                 Err(verdict) => return verdict,
             },
         };
-        nat::observe(hit, packet, datagram, self.now);
+        self.note(packet, datagram, hit);
         packet.set_len(datagram.end as usize);
         if let Some(mss_max) = self.snapshot.mss_max(packet.ingress, hop.egress) {
             mss::clamp(packet, datagram, mss_max);
@@ -116,6 +146,16 @@ impl<'a> Step<'a> {
         flow.apply(packet, datagram);
         put_macs(packet.frame_mut(), mac, egress.mac);
         Verdict::Forward(hop.egress)
+    }
+
+    /// Counts a packet and follows its connection's state.
+    #[inline]
+    fn note(&self, packet: &PacketBuf, datagram: &Datagram, hit: SessionHit<'a>) {
+        let (bytes, packets) = gso::wire_size(packet, datagram.headers_len());
+        hit.value().touch(self.now, bytes as u64, packets as u64);
+        if let L4::Tcp { flags, .. } = datagram.transport {
+            nat::observe_tcp(&hit, flags);
+        }
     }
 
     /// Refuses what must not go on: an expired TTL, a packet that the egress can't carry.
@@ -143,7 +183,7 @@ impl<'a> Step<'a> {
 
     /// Finds the neighbour of a flow anew, after its entry in the neighbour table was removed.
     #[cold]
-    fn resolve_again(&mut self, hit: FlowHit<'a>) -> Result<MacAddr, Verdict> {
+    fn resolve_again(&mut self, hit: SessionHit<'a>) -> Result<MacAddr, Verdict> {
         let flow = hit.value();
         let destination = flow.destination().address;
         let route = self.snapshot.routes.lookup(destination).ok_or(DropReason::NoRoute)?;
@@ -166,7 +206,7 @@ impl<'a> Step<'a> {
     fn open_outbound(&mut self, packet: &mut PacketBuf, datagram: &Datagram) -> Opening<'a> {
         let (ingress, destination) = (packet.ingress, datagram.destination.address);
         self.lan_broadcast(packet, datagram)?;
-        self.snapshot.sources.check(ingress, datagram.source.address, destination)?;
+        self.snapshot.sources.check_source(ingress, datagram.source.address, destination)?;
         if self.snapshot.is_local(destination) {
             return self.open_to_router(packet, datagram);
         }
@@ -174,7 +214,7 @@ impl<'a> Step<'a> {
             let kind = ErrorKind::NetworkUnreachable;
             return Err(self.reply(packet, datagram, kind, self.snapshot.no_route()));
         };
-        if !self.snapshot.zones.allows(ingress, route.egress) {
+        if self.check_zones(ingress, route.egress).is_err() {
             let kind = ErrorKind::AdministrativelyProhibited;
             return Err(self.reply(packet, datagram, kind, DropReason::PolicyDenied));
         }
@@ -198,17 +238,15 @@ impl<'a> Step<'a> {
             if datagram.transport == L4::Icmp(IcmpKind::Error) {
                 return Err(self.translate_error(packet, datagram));
             }
-            match self.engine.resolve_external(self.pass, datagram, &self.snapshot.nat, self.now) {
+            let nat = &self.snapshot.nat;
+            match self.engine.resolve_external(self.pass, datagram, self.side, nat) {
                 Ok(internal) => return self.open_hairpin(datagram, ingress, internal),
                 Err(DropReason::NoMapping) => {}
                 Err(reason) => return Err(reason.into()),
             }
         }
-        if self.snapshot.zones.allows(ingress, LinkId::LOCAL) {
-            Err(Verdict::Punt(PuntReason::Local))
-        } else {
-            Err(DropReason::PolicyDenied.into())
-        }
+        self.check_zones(ingress, LinkId::LOCAL)?;
+        Err(Verdict::Punt(PuntReason::Local))
     }
 
     fn open_hairpin(
@@ -230,16 +268,15 @@ impl<'a> Step<'a> {
             return Err(Verdict::Punt(PuntReason::DhcpClient));
         }
         no_group(packet, destination)?;
-        self.snapshot.sources.check(ingress, datagram.source.address, destination)?;
+        self.snapshot.sources.check_source(ingress, datagram.source.address, destination)?;
         if self.snapshot.nat.external != Some(destination) {
             return Err(DropReason::PolicyDenied.into());
         }
         if datagram.transport == L4::Icmp(IcmpKind::Error) {
             return Err(self.translate_error(packet, datagram));
         }
-        let resolved =
-            self.engine.resolve_external(self.pass, datagram, &self.snapshot.nat, self.now);
-        let internal = match resolved {
+        let nat = &self.snapshot.nat;
+        let internal = match self.engine.resolve_external(self.pass, datagram, self.side, nat) {
             Ok(internal) => internal,
             Err(DropReason::NoMapping) if self.is_answered_ping(datagram) => {
                 return Err(Verdict::Punt(PuntReason::Local));
@@ -279,9 +316,7 @@ impl<'a> Step<'a> {
         reverse: NextHop,
     ) -> Opening<'a> {
         let request = OpenRequest { datagram, ingress, translation, forward, reverse };
-        self.engine
-            .open(self.pass, &request, &self.snapshot.nat, self.now)
-            .map_err(Verdict::Drop)
+        self.engine.open(self.pass, &request, &self.snapshot.nat, self.now).map_err(Verdict::Drop)
     }
 
     /// Translates an ICMP error by the flow of the packet that it embeds.
@@ -290,13 +325,9 @@ impl<'a> Step<'a> {
             return DropReason::TtlExpired.into();
         }
         packet.set_len(datagram.end as usize);
-        let policy = &self.snapshot.nat;
-        match self.engine.translate_error(self.pass, packet, datagram, self.side, policy) {
+        match self.tables.translate_error(self.pass, packet, datagram, self.side) {
             Ok(hop) if hop.egress == LinkId::LOCAL => Verdict::Punt(PuntReason::Local),
-            Ok(hop) => {
-                decrement_ttl(packet, usize::from(datagram.l3));
-                self.address(packet, hop)
-            }
+            Ok(hop) => self.address(packet, hop),
             Err(reason) => reason.into(),
         }
     }
@@ -380,13 +411,4 @@ fn no_group(packet: &PacketBuf, destination: Ipv4Addr) -> Result<(), Verdict> {
         return Err(DropReason::Broadcast.into());
     }
     Ok(())
-}
-
-fn decrement_ttl(packet: &mut PacketBuf, l3: usize) {
-    let frame = packet.frame_mut();
-    let ttl = u8_at(frame, l3 + ipv4::TTL);
-    frame[l3 + ipv4::TTL] = ttl - 1;
-    let delta = checksum::Delta::word(u16::from(ttl) << 8, u16::from(ttl - 1) << 8);
-    let sum = checksum::apply(u16_at(frame, l3 + ipv4::CHECKSUM), delta);
-    put_u16(frame, l3 + ipv4::CHECKSUM, sum);
 }

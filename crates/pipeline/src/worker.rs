@@ -7,9 +7,7 @@ use flow_table::Participant;
 use forwarding::Neighbours;
 use nat::{Engine, Tables};
 use packet::gso::{self, Segments};
-use packet::{
-    BATCH_MAX, Batch, DropReason, Instant, LinkId, PacketBuf, Parsed, PuntReason, parse,
-};
+use packet::{BATCH_MAX, Batch, DropReason, Instant, LinkId, PacketBuf, Parsed, PuntReason, parse};
 
 use crate::counters::Counters;
 use crate::egress::Egress;
@@ -123,7 +121,7 @@ impl Worker {
                 Verdict::Resolve(link, address) => {
                     self.punt(&packet, PuntReason::NeighbourMissing, Some((link, address)));
                 }
-                Verdict::Drop(reason) => self.counters.drop(packet.ingress, reason),
+                Verdict::Drop(reason) => self.counters.count_drop(packet.ingress, reason),
             }
             egress.recycle(packet);
         }
@@ -147,7 +145,7 @@ impl Worker {
         };
         match outcome {
             Ok(()) => self.counters.link(packet.ingress).punted[reason.index()].add(1),
-            Err(reason) => self.counters.drop(packet.ingress, reason),
+            Err(reason) => self.counters.count_drop(packet.ingress, reason),
         }
     }
 
@@ -227,12 +225,12 @@ impl Worker {
     /// Expires a bounded number of sessions; to be called once per batch and when idle.
     pub fn expire(&mut self, snapshot: &Snapshot, now: Instant) {
         let pass = self.participant.pass();
-        self.engine.expire(&pass, &snapshot.nat, now, EXPIRE_BUDGET);
+        self.engine.expire(&pass, now, &snapshot.nat.timeouts, EXPIRE_BUDGET);
     }
 
     /// Ends a session; returns whether there was one.
-    pub fn kill(&mut self, id: flow_table::EntryId) -> bool {
+    pub fn kill(&mut self, id: flow_table::EntryId, now: Instant) -> bool {
         let pass = self.participant.pass();
-        self.engine.kill(&pass, id)
+        self.engine.kill(&pass, id, now)
     }
 }

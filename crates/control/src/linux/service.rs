@@ -262,7 +262,6 @@ pub(crate) fn unit_texts(desired: &DesiredZone) -> [String; 2] {
          RestartSec=1\n\
          CapabilityBoundingSet=CAP_NET_ADMIN CAP_NET_RAW\n\
          NoNewPrivileges=yes\n\
-         ProtectHome=yes\n\
          ProtectSystem=full\n\
          \n\
          [Install]\n\
