@@ -10,7 +10,7 @@ use nat::{
     Translation,
 };
 use packet::gso;
-use packet::header::{destination_mac, put_macs};
+use packet::header::{destination_mac, ipv4, put_macs, seal_ipv4};
 use packet::icmp::{self, ErrorKind};
 use packet::{
     Datagram, DropReason, IcmpKind, Instant, Internal, L4, LinkId, MacAddr, PacketBuf, Protocol,
@@ -60,8 +60,14 @@ impl<'a> Step<'a> {
         datagram: &Datagram,
         hash: Hash,
     ) -> (Verdict, Tag) {
-        let key = SessionKey(datagram.key(self.side));
-        let found = self.tables.sessions().lookup_hashed(self.pass, hash, &key);
+        let found = match datagram.transport {
+            // An error belongs to the flow of the packet that it embeds.
+            L4::Icmp(IcmpKind::Error) => None,
+            L4::Icmp(_) | L4::Tcp { .. } | L4::Udp => {
+                let key = SessionKey(datagram.key(self.side));
+                self.tables.sessions().lookup_hashed(self.pass, hash, &key)
+            }
+        };
         let opened = match found {
             Some(hit) if hit.value().generation() == self.snapshot.generation => Ok(hit),
             Some(hit) => self.check_again(packet, datagram, hit),
@@ -123,6 +129,7 @@ impl<'a> Step<'a> {
         let hop = flow.next_hop();
         if hop.egress == LinkId::LOCAL {
             self.note(packet, datagram, hit);
+            keep_alive(packet, datagram);
             flow.apply(packet, datagram);
             return Verdict::Punt(PuntReason::Local);
         }
@@ -415,4 +422,14 @@ fn no_group(packet: &PacketBuf, destination: Ipv4Addr) -> Result<(), Verdict> {
         return Err(DropReason::Broadcast.into());
     }
     Ok(())
+}
+
+/// A packet that ends at the router may arrive with its last TTL; the rewrite counts a hop that there is not.
+#[inline]
+fn keep_alive(packet: &mut PacketBuf, datagram: &Datagram) {
+    if datagram.ttl <= 1 {
+        let (l3, l4) = (usize::from(datagram.l3), usize::from(datagram.l4));
+        packet.frame_mut()[l3 + ipv4::TTL] = 2;
+        seal_ipv4(packet.frame_mut(), l3, l4 - l3);
+    }
 }
