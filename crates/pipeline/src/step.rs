@@ -2,7 +2,7 @@
 
 use std::net::Ipv4Addr;
 
-use firewall::Zone;
+use firewall::{Opening, Zone};
 use flow_table::{Hash, Pass};
 use forwarding::{NeighbourRef, Neighbours, Route};
 use nat::{
@@ -95,10 +95,16 @@ impl<'a> Step<'a> {
         datagram: &Datagram,
         hit: SessionHit<'a>,
     ) -> Opening<'a> {
-        let first = hit.value_at(0);
+        let (first, key) = (hit.value_at(0), hit.key_at(0).0);
         let by_policy = matches!(first.direction(), Direction::Outbound | Direction::Routed);
-        let (from, to) = (first.ingress(), first.next_hop().egress);
-        if by_policy && self.check_zones(from, to).is_err() {
+        let opening = Opening {
+            from: Zone::of(first.ingress()),
+            to: Zone::of(first.next_hop().egress),
+            protocol: key.protocol(),
+            source: key.source(),
+            destination: key.destination(),
+        };
+        if by_policy && self.snapshot.check_policy(&opening).is_err() {
             self.engine.kill(self.pass, hit.id(), self.now);
             return self.open(packet, datagram);
         }
@@ -109,8 +115,19 @@ impl<'a> Step<'a> {
         }
     }
 
-    fn check_zones(&self, from: LinkId, to: LinkId) -> Result<(), DropReason> {
-        self.snapshot.zones.check(Zone::of(from), Zone::of(to))
+    fn check_policy(
+        &self,
+        datagram: &Datagram,
+        from: LinkId,
+        to: LinkId,
+    ) -> Result<(), DropReason> {
+        self.snapshot.check_policy(&Opening {
+            from: Zone::of(from),
+            to: Zone::of(to),
+            protocol: datagram.protocol(),
+            source: datagram.source,
+            destination: datagram.destination,
+        })
     }
 
     /// Rewrites a packet of a flow. Until the neighbour is known the packet stays untouched, for it may come
@@ -223,7 +240,7 @@ impl<'a> Step<'a> {
             let kind = ErrorKind::NetworkUnreachable;
             return Err(self.reply(packet, datagram, kind, self.snapshot.no_route()));
         };
-        if self.check_zones(ingress, route.egress).is_err() {
+        if self.check_policy(datagram, ingress, route.egress).is_err() {
             let kind = ErrorKind::AdministrativelyProhibited;
             return Err(self.reply(packet, datagram, kind, DropReason::PolicyDenied));
         }
@@ -254,7 +271,7 @@ impl<'a> Step<'a> {
                 Err(reason) => return Err(reason.into()),
             }
         }
-        self.check_zones(ingress, LinkId::LOCAL)?;
+        self.check_policy(datagram, ingress, LinkId::LOCAL)?;
         Err(Verdict::Punt(PuntReason::Local))
     }
 
