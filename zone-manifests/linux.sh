@@ -44,7 +44,7 @@ ip link set dev zrstub0 addrgenmode none
 # zrstub0 is up
 ip link set dev zrstub0 up
 
-# link wan0 reaches NIC enp1s0
+# link wan0 reaches enp1s0
 ip link add link enp1s0 name wan0 netns router mtu 1500 type macvlan mode bridge
 
 # wan0 is marked as ours
@@ -91,7 +91,7 @@ After=network-pre.target systemd-udev-settle.service
 [Service]
 Type=oneshot
 RemainAfterExit=yes
-ExecStart=/opt/zone-router/bin/routerctl zone apply --links-only --config /etc/zone-router/router.toml
+ExecStart=/opt/zone-router/bin/routerctl zone apply --service none --config /etc/zone-router/router.toml
 END
 
 # the unit is as the zone needs it
@@ -110,7 +110,6 @@ Restart=always
 RestartSec=1
 CapabilityBoundingSet=CAP_NET_ADMIN CAP_NET_RAW
 NoNewPrivileges=yes
-ProtectHome=yes
 ProtectSystem=full
 
 [Install]

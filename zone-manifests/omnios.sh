@@ -18,7 +18,7 @@ END
 # etherstub zrstub0 exists
 dladm create-etherstub zrstub0
 
-# link wan0 reaches NIC igb0
+# link wan0 reaches igb0
 dladm create-vnic -l igb0 -p mtu=1500 wan0
 
 # wan0 has the right MTU, whatever its creation made of it
@@ -65,6 +65,14 @@ set special=/etc/zone-router
 set type=lofs
 add options ro
 add options nodevices
+end
+add capped-memory
+set physical=512m
+set swap=1024m
+set locked=256m
+end
+add capped-cpu
+set ncpus=2.00
 end
 verify
 commit

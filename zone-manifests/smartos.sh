@@ -30,8 +30,10 @@ cat > /opt/custom/zone-router/state/zones/router.vmadm.json <<'END'
   "autoboot": true,
   "max_physical_memory": 512,
   "max_swap": 1024,
+  "max_locked_memory": 256,
+  "cpu_cap": 200,
   "max_lwps": 2000,
-  "quota": 5,
+  "quota": 10,
   "limit_priv": "default",
   "firewall_enabled": false,
   "nics": [

@@ -4,6 +4,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
 
+use config::{Brand, ZoneCaps};
 use packet::MacAddr;
 
 /// A zone for the router, with its links.
@@ -30,6 +31,8 @@ pub struct DesiredZone {
     pub state: PathBuf,
     /// How `routerd` is kept running.
     pub service: ServiceKind,
+    /// What the zone may use; no bound on Linux, where the service manager has its own.
+    pub caps: ZoneCaps,
 }
 
 /// The kind of host.
@@ -41,11 +44,15 @@ pub enum Platform {
     Illumos {
         /// Folder under which zones are installed.
         zones: PathBuf,
+        /// What kind of zone.
+        brand: Brand,
     },
     /// `nictagadm` and `vmadm`.
     Smartos {
         /// UUID of the image that the zone is made from.
         image: ImageUuid,
+        /// What kind of zone.
+        brand: Brand,
     },
 }
 
@@ -82,18 +89,27 @@ pub struct DesiredLink {
 pub enum Attachment {
     /// A switch that the plan makes.
     Etherstub(LinkName),
-    /// A physical NIC (a NIC tag on SmartOS), shared with the host: the link has a MAC of its own on it.
-    Nic(HostLink),
-    /// A Linux bridge that somebody else made.
-    Bridge(HostLink),
+    /// Something that the host has: a NIC (a NIC tag on SmartOS), shared with the host, or on Linux a
+    /// bridge that somebody else made.
+    Existing(HostLink),
+}
+
+impl Attachment {
+    /// Name of what is below the link.
+    #[must_use]
+    pub fn lower(&self) -> &str {
+        match self {
+            Self::Etherstub(stub) => stub.as_str(),
+            Self::Existing(link) => link.as_str(),
+        }
+    }
 }
 
 impl fmt::Display for Attachment {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Etherstub(stub) => write!(f, "etherstub {stub}"),
-            Self::Nic(nic) => write!(f, "NIC {nic}"),
-            Self::Bridge(bridge) => write!(f, "bridge {bridge}"),
+            Self::Existing(link) => write!(f, "{link}"),
         }
     }
 }

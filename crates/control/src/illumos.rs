@@ -9,12 +9,13 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
+use config::ZoneCaps;
 use packet::MacAddr;
 
 use crate::host::{Host, ObserveError, query};
 use crate::record::{Record, check_paths, file};
 use crate::step::{Action, Plan};
-use crate::{Attachment, DesiredLink, DesiredZone, PlanError, ServiceKind};
+use crate::{Attachment, DesiredLink, DesiredZone, PlanError, Platform, ServiceKind};
 
 /// Where the zone sees our programs.
 pub(crate) const ZONE_PROGRAMS: &str = "/opt/zone-router";
@@ -24,9 +25,6 @@ pub(crate) const ZONE_CONFIG: &str = "/etc/zone-router";
 
 /// The service in the zone.
 pub(crate) const SERVICE: &str = "network/zone-router";
-
-/// Brand of the zone: the global zone's programs read-only, files of its own in `/etc`, `/var`, `/opt`.
-const BRAND: &str = "sparse";
 
 /// Threads that the zone may have: the router has some tens, the zone's own services the rest.
 const LWPS_MAX: &str = "2000";
@@ -123,15 +121,6 @@ fn zone_state(desired: &DesiredZone, text: &str) -> Option<String> {
     line.get(2).cloned()
 }
 
-/// Name of the lower link of a vNIC.
-fn lower(link: &DesiredLink) -> Result<&str, PlanError> {
-    match &link.over {
-        Attachment::Etherstub(stub) => Ok(stub.as_str()),
-        Attachment::Nic(nic) => Ok(nic.as_str()),
-        Attachment::Bridge(_) => Err(PlanError::Attachment { link: link.name.clone() }),
-    }
-}
-
 /// What both illumos platforms ask of a zone: a service manager, and files where the manifest has them.
 pub(crate) fn check(desired: &DesiredZone) -> Result<(), PlanError> {
     check_paths(desired)?;
@@ -179,7 +168,7 @@ pub(crate) fn plan(desired: &DesiredZone, observed: &Observed) -> Result<Plan, P
         }
     }
     for link in &desired.links {
-        plan_vnic(link, observed, &mut plan)?;
+        plan_vnic(link, observed, &mut plan);
     }
     plan_zone(desired, observed, &mut plan)?;
     plan_service(desired, observed, &mut plan);
@@ -206,10 +195,10 @@ fn check_links(desired: &DesiredZone, observed: &Observed) -> Result<(), PlanErr
         if observed.links.contains(name) && !is_ours(observed, name) {
             return Err(PlanError::ForeignLink { link: name.to_owned() });
         }
-        if let Attachment::Nic(nic) = &link.over
-            && !observed.links.contains(nic.as_str())
+        if let Attachment::Existing(lower) = &link.over
+            && !observed.links.contains(lower.as_str())
         {
-            return Err(PlanError::NoSuchLink { lower: nic.clone(), link: link.name.clone() });
+            return Err(PlanError::NoSuchLink { lower: lower.clone(), link: link.name.clone() });
         }
     }
     Ok(())
@@ -223,15 +212,15 @@ fn record(desired: &DesiredZone, observed: &Observed) -> Record {
     Record { zone: true, links: ours.map(str::to_owned).collect(), files: BTreeSet::new() }
 }
 
-fn plan_vnic(link: &DesiredLink, observed: &Observed, plan: &mut Plan) -> Result<(), PlanError> {
-    let (name, lower) = (link.name.as_str(), lower(link)?);
+fn plan_vnic(link: &DesiredLink, observed: &Observed, plan: &mut Plan) {
+    let (name, lower) = (link.name.as_str(), link.over.lower());
     let vlan = link.vlan.map_or(0, |vlan| vlan.number());
     if let Some(seen) = observed.vnics.iter().find(|vnic| vnic.name == name) {
         let is_right = seen.over == lower
             && seen.vlan == vlan
             && link.mac.is_none_or(|mac| Some(mac) == seen.mac);
         if is_right {
-            return Ok(());
+            return;
         }
         let reason = format!("{name}: another lower link, VLAN or MAC is wanted");
         plan.run(reason, ["dladm", "delete-vnic", name]);
@@ -254,7 +243,6 @@ fn plan_vnic(link: &DesiredLink, observed: &Observed, plan: &mut Plan) -> Result
         format!("{name} may send what it forwards"),
         ["dladm", "reset-linkprop", "-p", "protection,allowed-ips,allowed-dhcp-cids", name],
     );
-    Ok(())
 }
 
 /// Brings the zone from its state to running, one state after the other.
@@ -324,14 +312,14 @@ fn plan_service(desired: &DesiredZone, observed: &Observed, plan: &mut Plan) {
 
 /// The zone as commands for `zonecfg -f`.
 pub(crate) fn zonecfg(desired: &DesiredZone) -> Result<String, PlanError> {
-    let crate::Platform::Illumos { zones } = &desired.platform else {
+    let Platform::Illumos { zones, brand } = &desired.platform else {
         return Err(PlanError::Service { service: desired.service });
     };
     let zonepath = zones.join(desired.name.as_str());
     let mut lines = vec![
         "create -b".to_owned(),
         format!("set zonepath={}", zonepath.display()),
-        format!("set brand={BRAND}"),
+        format!("set brand={}", brand.as_str()),
         "set autoboot=true".to_owned(),
         "set ip-type=exclusive".to_owned(),
         "set limitpriv=default".to_owned(),
@@ -352,6 +340,18 @@ pub(crate) fn zonecfg(desired: &DesiredZone) -> Result<String, PlanError> {
             ["set type=lofs", "add options ro", "add options nodevices", "end"].map(str::to_owned),
         );
     }
+    let ZoneCaps { memory_mib, swap_mib, locked_mib, cpu_percent, quota_gib: _ } = desired.caps;
+    let (cpus, hundredths) = (cpu_percent / 100, cpu_percent % 100);
+    lines.extend([
+        "add capped-memory".to_owned(),
+        format!("set physical={memory_mib}m"),
+        format!("set swap={swap_mib}m"),
+        format!("set locked={locked_mib}m"),
+        "end".to_owned(),
+        "add capped-cpu".to_owned(),
+        format!("set ncpus={cpus}.{hundredths:02}"),
+        "end".to_owned(),
+    ]);
     lines.extend(["verify".to_owned(), "commit".to_owned(), String::new()]);
     Ok(lines.join("\n"))
 }

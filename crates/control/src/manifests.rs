@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use config::{Brand, ZoneCaps, defaults};
+
 use crate::{
     Attachment, DesiredLink, DesiredZone, Observed, PlanError, Platform, ServiceKind, illumos,
     linux, plan, smartos,
@@ -22,9 +24,17 @@ pub struct Manifest {
 /// # Errors
 /// If an example is not a zone that can be planned.
 pub fn manifests() -> Result<Vec<Manifest>, PlanError> {
-    let omnios = example(Platform::Illumos { zones: "/zones".into() }, ["wan0", "lan0"], "igb0");
+    let omnios = example(
+        Platform::Illumos { zones: "/zones".into(), brand: Brand::Sparse },
+        ["wan0", "lan0"],
+        "igb0",
+    );
     let image = "00000000-0000-4000-8000-000000000000".parse().expect("a UUID of zeros is one");
-    let mut smart = example(Platform::Smartos { image }, ["net0", "net1"], "external");
+    let mut smart = example(
+        Platform::Smartos { image, brand: Brand::JoyentMinimal },
+        ["net0", "net1"],
+        "external",
+    );
     smart.binary = "/opt/custom/zone-router/bin/routerd".into();
     smart.routerctl = "/opt/custom/zone-router/bin/routerctl".into();
     smart.config = "/opt/custom/zone-router/etc/router.toml".into();
@@ -34,14 +44,23 @@ pub fn manifests() -> Result<Vec<Manifest>, PlanError> {
     let manifest = |name, contents| Manifest { name, contents };
     Ok(vec![
         manifest("omnios.zonecfg", illumos::zonecfg(&omnios)?),
-        manifest("omnios.sh", plan(&omnios, &with_nic(&omnios))?.script()),
+        manifest("omnios.sh", plan(&omnios, &Observed::fresh(&omnios))?.script()),
         manifest("smartos.vmadm.json", smartos::payload(&smart)?),
-        manifest("smartos.sh", plan(&smart, &with_nic(&smart))?.script()),
+        manifest("smartos.sh", plan(&smart, &Observed::fresh(&smart))?.script()),
         manifest("zone-router-router-links.service", links_unit),
         manifest("zone-router-router.service", service_unit),
-        manifest("linux.sh", plan(&debian, &with_nic(&debian))?.script()),
+        manifest("linux.sh", plan(&debian, &Observed::fresh(&debian))?.script()),
     ])
 }
+
+/// What the example may use: the defaults of a configuration.
+const CAPS: ZoneCaps = ZoneCaps {
+    memory_mib: defaults::MEMORY_MIB,
+    swap_mib: defaults::MEMORY_MIB * 2,
+    locked_mib: defaults::MEMORY_MIB / 2,
+    cpu_percent: defaults::CPU_PERCENT,
+    quota_gib: defaults::QUOTA_GIB,
+};
 
 /// The example: names in order WAN, LAN.
 pub(crate) fn example(platform: Platform, links: [&str; 2], nic: &str) -> DesiredZone {
@@ -51,7 +70,7 @@ pub(crate) fn example(platform: Platform, links: [&str; 2], nic: &str) -> Desire
     };
     let stub = || "zrstub0".parse().expect("a letter first, a number last");
     let over = [
-        Attachment::Nic(nic.parse().expect("names of the examples are names")),
+        Attachment::Existing(nic.parse().expect("names of the examples are names")),
         Attachment::Etherstub(stub()),
     ];
     let link = |(name, over): (&str, Attachment)| DesiredLink {
@@ -71,35 +90,6 @@ pub(crate) fn example(platform: Platform, links: [&str; 2], nic: &str) -> Desire
         config: PathBuf::from("/etc/zone-router/router.toml"),
         state: PathBuf::from("/var/lib/zone-router"),
         service,
+        caps: CAPS,
     }
-}
-
-/// A fresh host that has the example's NIC.
-fn with_nic(desired: &DesiredZone) -> Observed {
-    let nics = desired.links.iter().filter_map(|link| match &link.over {
-        Attachment::Nic(nic) => Some(nic.to_string()),
-        Attachment::Etherstub(_) | Attachment::Bridge(_) => None,
-    });
-    let mut observed = Observed::nothing(&desired.platform);
-    for nic in nics {
-        match &mut observed {
-            Observed::Linux(host) => {
-                host.service.systemd = true;
-                host.links.push(linux::LinkSeen {
-                    name: nic,
-                    mtu: 1500,
-                    is_up: true,
-                    ipv6_automatic: Some(true),
-                    ..linux::LinkSeen::default()
-                });
-            }
-            Observed::Illumos(host) => {
-                host.links.insert(nic);
-            }
-            Observed::Smartos(host) => {
-                host.tags.insert(nic, "normal".to_owned());
-            }
-        }
-    }
-    observed
 }

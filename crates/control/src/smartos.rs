@@ -14,17 +14,8 @@ use crate::record::{Record, file};
 use crate::step::{Action, Plan};
 use crate::{Attachment, DesiredZone, PlanError, Platform, ServiceKind};
 
-/// Memory of the zone, MiB: a million sessions take half of it.
-const MEMORY_MIB: u32 = 512;
-
-/// Swap of the zone, MiB; at least its memory, as `vmadm` wants.
-const SWAP_MIB: u32 = 1024;
-
 /// Threads that the zone may have.
 const LWPS_MAX: u32 = 2000;
-
-/// Disk of the zone, GiB: programs come from outside, leases and logs are small.
-const QUOTA_GIB: u32 = 5;
 
 /// The state of a SmartOS host, as far as a zone is concerned.
 #[derive(Clone, PartialEq, Debug, Default)]
@@ -60,7 +51,8 @@ pub(crate) fn observe(
         users.insert(stub.to_string(), lines(query(host, &["vmadm", "lookup", &filter])?));
     }
     let alias = format!("alias={}", desired.name);
-    let image = ["imgadm", "get", image(desired)].map(str::to_owned);
+    let (image, _) = image(desired);
+    let image = ["imgadm", "get", image].map(str::to_owned);
     Ok(Observed {
         record: Record::observe(desired, host)?,
         zones: lines(query(host, &["vmadm", "lookup", &alias])?),
@@ -71,10 +63,11 @@ pub(crate) fn observe(
     })
 }
 
-fn image(desired: &DesiredZone) -> &str {
+/// The image and brand; both are there by construction of the platform.
+fn image(desired: &DesiredZone) -> (&str, &'static str) {
     match &desired.platform {
-        Platform::Smartos { image } => image.as_str(),
-        Platform::Linux | Platform::Illumos { .. } => "",
+        Platform::Smartos { image, brand } => (image.as_str(), brand.as_str()),
+        Platform::Linux | Platform::Illumos { .. } => unreachable!("dispatched by platform"),
     }
 }
 
@@ -99,7 +92,7 @@ pub(crate) fn plan(desired: &DesiredZone, observed: &Observed) -> Result<Plan, P
     }
     if observed.zones.is_empty() {
         if !observed.has_image {
-            plan.run("the image is here", ["imgadm", "import", image(desired)]);
+            plan.run("the image is here", ["imgadm", "import", image(desired).0]);
         }
         let path = file(desired, "vmadm.json");
         let file = path.display().to_string();
@@ -118,7 +111,7 @@ fn check_tags(desired: &DesiredZone, observed: &Observed) -> Result<(), PlanErro
         }
     }
     for link in &desired.links {
-        if let Attachment::Nic(tag) = &link.over
+        if let Attachment::Existing(tag) = &link.over
             && !observed.tags.contains_key(tag.as_str())
         {
             return Err(PlanError::NoSuchLink { lower: tag.clone(), link: link.name.clone() });
@@ -146,6 +139,8 @@ struct Payload<'a> {
     autoboot: bool,
     max_physical_memory: u32,
     max_swap: u32,
+    max_locked_memory: u32,
+    cpu_cap: u32,
     max_lwps: u32,
     quota: u32,
     limit_priv: &'static str,
@@ -201,16 +196,9 @@ pub(crate) fn payload(desired: &DesiredZone) -> Result<String, PlanError> {
         if link.name.as_str() != wanted {
             return Err(PlanError::LinkName { link: link.name.clone(), wanted });
         }
-        let nic_tag = match &link.over {
-            Attachment::Etherstub(stub) => stub.as_str(),
-            Attachment::Nic(tag) => tag.as_str(),
-            Attachment::Bridge(_) => {
-                return Err(PlanError::Attachment { link: link.name.clone() });
-            }
-        };
         nics.push(Nic {
             interface: link.name.as_str(),
-            nic_tag,
+            nic_tag: link.over.lower(),
             mac: link.mac.map(|mac| mac.to_string()),
             vlan_id: link.vlan.map(|vlan| vlan.number()),
             ips: [],
@@ -229,16 +217,20 @@ pub(crate) fn payload(desired: &DesiredZone) -> Result<String, PlanError> {
     let user_script = format!(
         "#!/bin/sh\nsvccfg import {ZONE_PROGRAMS}/lib/svc/manifest/zone-router.xml && svcadm enable {SERVICE}\n"
     );
+    let (image_uuid, brand) = image(desired);
+    let caps = &desired.caps;
     let payload = Payload {
-        brand: "joyent-minimal",
-        image_uuid: image(desired),
+        brand,
+        image_uuid,
         alias: desired.name.as_str(),
         hostname: desired.name.as_str(),
         autoboot: true,
-        max_physical_memory: MEMORY_MIB,
-        max_swap: SWAP_MIB,
+        max_physical_memory: caps.memory_mib,
+        max_swap: caps.swap_mib,
+        max_locked_memory: caps.locked_mib,
+        cpu_cap: caps.cpu_percent,
         max_lwps: LWPS_MAX,
-        quota: QUOTA_GIB,
+        quota: caps.quota_gib,
         limit_priv: "default",
         firewall_enabled: false,
         nics,

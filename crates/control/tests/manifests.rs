@@ -30,7 +30,9 @@ fn zonecfg_scopes_are_closed_and_every_setting_is_one_word() {
     for line in text.lines() {
         match line.split_once(' ').unwrap_or((line, "")) {
             ("create", "-b") | ("verify" | "commit", "") => assert_eq!(scope, None, "{line}"),
-            ("add", what @ ("net" | "fs")) => assert_eq!(scope.replace(what), None, "{line}"),
+            ("add", what @ ("net" | "fs" | "capped-memory" | "capped-cpu")) => {
+                assert_eq!(scope.replace(what), None, "{line}")
+            }
             ("add", what) => {
                 assert_eq!((what.split(' ').next(), scope), (Some("options"), Some("fs")))
             }
@@ -51,6 +53,7 @@ fn the_vmadm_payload_has_only_properties_that_its_brand_knows() {
     const TOP: &[&str] = &[
         "alias",
         "autoboot",
+        "cpu_cap",
         "brand",
         "customer_metadata",
         "filesystems",
@@ -58,6 +61,7 @@ fn the_vmadm_payload_has_only_properties_that_its_brand_knows() {
         "hostname",
         "image_uuid",
         "limit_priv",
+        "max_locked_memory",
         "max_lwps",
         "max_physical_memory",
         "max_swap",

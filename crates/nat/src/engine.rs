@@ -1,17 +1,18 @@
 //! The slow path of one worker: opening, checking and ending sessions.
 
-use flow_table::{EntryId, InsertError, Keep, Pass};
+use flow_table::{EntryId, InsertError, Pass};
 use packet::{Datagram, DropReason, External, Instant, Internal, L4, LinkId, Protocol, Side};
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 
+use crate::Policy;
 use crate::bonds::Bonds;
-use crate::flow::{CONDEMNED, NextHop, UNADMITTED};
+use crate::flow::{CONDEMNED, Direction, NextHop, UNADMITTED, UNANSWERED};
 use crate::mapping::MappingKey;
 use crate::plan::first_segment;
-use crate::state::{life, observe_tcp};
+use crate::state::observe_tcp;
 use crate::tables::{Owners, SessionHit, SessionKey, Tables};
-use crate::{Policy, Timeouts};
+use crate::upkeep::settle;
 
 /// What is to become of a packet that has no session yet.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -57,11 +58,16 @@ pub struct Engine {
     pub(crate) tables: Tables,
     pub(crate) owners: Owners,
     pub(crate) rng: StdRng,
+    /// Sessions from outside that were not seen to be answered yet.
+    pub(crate) unanswered: usize,
+    /// When upkeep last looked at an entry.
+    pub(crate) upkept: Instant,
 }
 
 impl Engine {
     pub(crate) fn new(tables: Tables, owners: Owners, seed: u64) -> Self {
-        Self { tables, owners, rng: StdRng::seed_from_u64(seed) }
+        let rng = StdRng::seed_from_u64(seed);
+        Self { tables, owners, rng, unanswered: 0, upkept: Instant::ZERO }
     }
 
     /// What all workers share.
@@ -71,8 +77,9 @@ impl Engine {
         &self.tables
     }
 
-    /// Finds the internal endpoint behind an external one, for a packet of [`Side::Outside`] subject to filtering
-    /// (of [`Side::Inside`] a hairpin, which [`Self::open`] filters). Creates nothing.
+    /// Finds the internal endpoint behind an external one, for a packet of [`Side::Outside`]
+    /// subject to filtering (of [`Side::Inside`] a hairpin, which [`Self::open`] filters). Creates
+    /// nothing.
     ///
     /// # Errors
     /// [`DropReason::NoMapping`], [`DropReason::FilterDenied`] or [`DropReason::TcpNoSession`].
@@ -107,11 +114,13 @@ impl Engine {
         Ok(Internal(hit.key_at(0).endpoint()))
     }
 
-    /// Opens a session for a packet that has none. The caller then treats the packet as one that hit it.
+    /// Opens a session for a packet that has none. The caller then treats the packet as one that
+    /// hit it.
     ///
     /// # Errors
-    /// Why the packet must be dropped. After [`DropReason::FilterDenied`] of a hairpin there is a session
-    /// nevertheless: the target may now send, as any remote endpoint might (RFC 4787 REQ-9).
+    /// Why the packet must be dropped. After [`DropReason::FilterDenied`] of a hairpin there is a
+    /// session nevertheless: the target may now send, as any remote endpoint might (RFC 4787
+    /// REQ-9).
     pub fn open<'p>(
         &mut self,
         pass: &'p Pass<'_>,
@@ -119,6 +128,10 @@ impl Engine {
         policy: &Policy,
         now: Instant,
     ) -> Result<SessionHit<'p>, DropReason> {
+        if matches!(request.translation, Translation::Inbound(_)) && !self.has_room_for_strangers()
+        {
+            return Err(DropReason::SessionTableFull);
+        }
         let plan = self.plan(pass, request, policy, now)?;
         let values = plan.flows(request, policy, now);
         match self.owners.sessions.insert(pass, plan.keys().map(SessionKey), values) {
@@ -128,7 +141,13 @@ impl Engine {
                 }
                 Err(DropReason::FilterDenied)
             }
-            Ok(hit) => Ok(hit),
+            Ok(hit) => {
+                if hit.value().direction() == Direction::Inbound {
+                    hit.value().note(UNANSWERED);
+                    self.unanswered += 1;
+                }
+                Ok(hit)
+            }
             Err(error) => {
                 self.tables.release(pass, &plan.bonds(), now);
                 match error {
@@ -148,7 +167,8 @@ impl Engine {
         }
     }
 
-    /// Checks a session whose side has another generation than the policy. Filters of the caller's own come first.
+    /// Checks a session whose side has another generation than the policy. Filters of the caller's
+    /// own come first.
     pub fn revalidate(
         &mut self,
         pass: &Pass<'_>,
@@ -179,28 +199,14 @@ impl Engine {
         Revalidation::Current
     }
 
-    /// Ends sessions whose time is over, mappings that have rested and contacts without a session: looks at up to
-    /// `budget` of each of this worker's. Call it once per batch and when idle.
-    pub fn expire(&mut self, pass: &Pass<'_>, now: Instant, timeouts: &Timeouts, budget: usize) {
-        let Self { tables, owners, .. } = self;
-        owners.sessions.scan(pass, budget, |hit| {
-            if !hit.value_at(0).happened(CONDEMNED) && !life(&hit, now, timeouts).is_over {
-                return Keep::Yes;
-            }
-            tables.release(pass, &Bonds::of(&hit), now);
-            Keep::No
-        });
-        owners.mappings.scan(pass, budget, |hit| keep_unless(hit.value_at(0).retire(now)));
-        owners.contacts.scan(pass, budget, |hit| keep_unless(hit.value_at(0).retire()));
-    }
-
     /// Ends a session of this worker; `false` if it is another's or gone.
     pub fn kill(&mut self, pass: &Pass<'_>, id: EntryId, now: Instant) -> bool {
         if !self.owners.sessions.owns(id) {
             return false;
         }
         let Some(hit) = self.tables.sessions().by_id(pass, id) else { return false };
-        self.tables.release(pass, &Bonds::of(&hit), now);
+        self.tables.release(pass, &Bonds::held_by(&hit), now);
+        settle(&hit, &mut self.unanswered);
         self.owners.sessions.remove(pass, id)
     }
 }
@@ -214,8 +220,4 @@ impl std::fmt::Debug for Engine {
 /// Whether a packet of this side of a hairpin session must wait until its target has sent.
 fn is_unadmitted(hit: &SessionHit<'_>) -> bool {
     hit.side() == 0 && hit.value().has(UNADMITTED) && hit.other().packets() == 0
-}
-
-fn keep_unless(dead: bool) -> Keep {
-    if dead { Keep::No } else { Keep::Yes }
 }

@@ -11,19 +11,21 @@ use crate::flow::{Direction, Flow, NextHop, TTL_LESS_ONE, word_delta};
 use crate::tables::{SessionKey, Tables};
 
 impl Tables {
-    /// Translates an ICMP error that arrived on `side` and says where it goes (RFC 3022 §4.3, RFC 5508 §4).
+    /// Translates an ICMP error that arrived on `side` and says where it goes (RFC 3022 §4.3, RFC
+    /// 5508 §4).
     ///
-    /// One rule serves errors from outside, from inside and about hairpinned packets: the embedded packet was the
-    /// last translation of what a session's other direction sent. Reversed, it has the key of this direction
-    /// `src > dst`, whose rewrite `src' > dst'`, reversed again, is the packet as it was first sent: so the error
-    /// embeds `dst' > src'` and goes to `dst'`. It comes from `src'` if it came from the embedded destination itself, and
-    /// if it came from the inside (REQ-5c, NAPT); else a router on the way is its source, and stays it.
+    /// One rule serves errors from outside, from inside and about hairpinned packets: the embedded
+    /// packet was the last translation of what a session's other direction sent. Reversed, it has
+    /// the key of this direction `src > dst`, whose rewrite `src' > dst'`, reversed again, is the
+    /// packet as it was first sent: so the error embeds `dst' > src'` and goes to `dst'`. It comes
+    /// from `src'` if it came from the embedded destination itself, and if it came from the inside
+    /// (REQ-5c, NAPT); else a router on the way is its source, and stays it.
     ///
     /// The TTL is lowered; nothing of the session is touched (REQ-6, RFC 7857 §7.1).
     ///
     /// # Errors
-    /// [`DropReason::IcmpEmbedded`] if the embedded packet is malformed, [`DropReason::IcmpNoSession`] if it
-    /// belongs to no session.
+    /// [`DropReason::IcmpEmbedded`] if the embedded packet is malformed,
+    /// [`DropReason::IcmpNoSession`] if it belongs to no session.
     pub fn translate_error(
         &self,
         pass: &Pass<'_>,
@@ -53,7 +55,8 @@ impl Tables {
     }
 }
 
-/// Rewrites the embedded packet to what was first sent; the result is the change to the sum over all of it.
+/// Rewrites the embedded packet to what was first sent; the result is the change to the sum over
+/// all of it.
 fn translate_embedded(frame: &mut [u8], inner: &Embedded, flow: &Flow) -> Delta {
     let (source, destination) = (flow.destination(), flow.source());
     let mut header = Patch::new(frame, inner.l3);

@@ -45,10 +45,11 @@ pub struct NextHop {
 
 /// One side of a session's entry: what to do with packets that match the side's key.
 ///
-/// **Shape**: 48 bytes, so that it shares one cache line with its key; a packet touches nothing else.
-/// The rewrite never changes after the session is opened. The rest is relaxed atomics: each is a value of its own that
-/// orders no other access, and the direction's packets come through one worker, so a plain load and
-/// store count them. What a second worker adds at the same time may be lost from the counters, nothing else.
+/// **Shape**: 48 bytes, so that it shares one cache line with its key; a packet touches nothing
+/// else. The rewrite never changes after the session is opened. The rest is relaxed atomics: each
+/// is a value of its own that orders no other access, and the direction's packets come through one
+/// worker, so a plain load and store count them. What a second worker adds at the same time may be
+/// lost from the counters, nothing else.
 #[repr(C)]
 pub struct Flow {
     source: Endpoint,
@@ -74,8 +75,8 @@ impl Flow {
     /// Rewrites addresses, port or query identifier, TTL and checksums of a packet that matched the
     /// side's key (RFC 3022 §4.1).
     ///
-    /// Checksums change by difference: a wrong one stays wrong, a UDP checksum of 0 stays 0, and one that the
-    /// sender left partial stays partial. The TTL must be above 1.
+    /// Checksums change by difference: a wrong one stays wrong, a UDP checksum of 0 stays 0, and
+    /// one that the sender left partial stays partial. The TTL must be above 1.
     #[inline]
     pub fn apply(&self, packet: &mut PacketBuf, datagram: &Datagram) {
         let partial = packet.offload.checksum.is_some();
@@ -301,8 +302,8 @@ pub(crate) const TTL_LESS_ONE: Delta = Delta(!0x0100);
 
 /// The [`Direction`] in a side's traits.
 pub(crate) const DIRECTION: u8 = 0b11;
-/// The session counts on the mapping of its initiator (side 0's source), or of the internal endpoint
-/// that it came in for.
+/// The session counts on the mapping of its initiator (side 0's source), or of the internal
+/// endpoint that it came in for.
 pub(crate) const HOLDS_MAPPING: u8 = 1 << 2;
 /// A hairpin session counts on its target's mapping too.
 pub(crate) const HOLDS_TARGET: u8 = 1 << 3;
@@ -319,5 +320,7 @@ pub(crate) const SYN: u8 = 1;
 pub(crate) const FIN: u8 = 1 << 1;
 /// The last TCP segment of the side was a reset.
 pub(crate) const RST: u8 = 1 << 2;
+/// The session came from outside and counts as unanswered; only its owner reads or writes this.
+pub(crate) const UNANSWERED: u8 = 1 << 6;
 /// Not the owner, but a worker that may not remove it, found the session void: its owner will.
 pub(crate) const CONDEMNED: u8 = 1 << 7;

@@ -70,8 +70,9 @@ pub enum ForwardError {
 
 /// A validated set of forwards, searchable from both sides.
 ///
-/// **Shape**: `by_external` is sorted by protocol and first port, ranges disjoint; `by_internal` holds
-/// positions in it, sorted by protocol, internal address and the order in which they were declared.
+/// **Shape**: `by_external` is sorted by protocol and first port, ranges disjoint; `by_internal`
+/// holds positions in it, sorted by protocol, internal address and the order in which they were
+/// declared.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Forwards {
     by_external: Vec<Forward>,
@@ -81,8 +82,8 @@ pub struct Forwards {
 impl Forwards {
     /// Checks and indexes forwards.
     ///
-    /// Two external ports may lead to one internal endpoint; the forward declared first is then the one that
-    /// the endpoint's own traffic uses.
+    /// Two external ports may lead to one internal endpoint; the forward declared first is then the
+    /// one that the endpoint's own traffic uses.
     ///
     /// # Errors
     /// The first fault found: nothing of a faulty set is used.

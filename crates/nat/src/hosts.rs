@@ -3,7 +3,8 @@
 use std::net::Ipv4Addr;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Internal addresses that can be told apart at once: four times what a /20 of LANs holds. 8 bytes each.
+/// Internal addresses that can be told apart at once: four times what a /20 of LANs holds. 8 bytes
+/// each.
 const SLOTS: usize = 16_384;
 
 /// Slots that an address may be in, so that a search is bounded by two cache lines.
@@ -11,9 +12,10 @@ const PROBES: usize = 16;
 
 /// A count per internal address, shared by all workers without locks.
 ///
-/// **Shape**: each slot holds an address in the high and its count in the low half; a slot whose count is 0 is
-/// anybody's. Two workers that meet a new address at the same moment may give it two slots; each is
-/// then counted down where it was counted up, and the address has at most twice its quota for that long.
+/// **Shape**: each slot holds an address in the high and its count in the low half; a slot whose
+/// count is 0 is anybody's. Two workers that meet a new address at the same moment may give it two
+/// slots; each is then counted down where it was counted up, and the address has at most twice its
+/// quota for that long.
 pub(crate) struct Hosts {
     slots: Box<[AtomicU64]>,
     seed: u64,

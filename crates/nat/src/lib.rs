@@ -2,14 +2,16 @@
 //!
 //! # Theory of operation
 //!
-//! The words are those of RFC 4787: an *internal* endpoint speaks with *remote* ones and is known to them by its
-//! *external* endpoint. A [`Policy`] says what may be; two shared tables say what is:
+//! The words are those of RFC 4787: an *internal* endpoint speaks with *remote* ones and is known
+//! to them by its *external* endpoint. A [`Policy`] says what may be; two shared tables say what
+//! is:
 //!
-//! - **Mappings**: internal ↔ external endpoint, per protocol, whatever the remote endpoint (EIM; RFC 2663 calls
-//!   this a binding). Inserting the external key *if absent* is the allocation of the port, so no two
-//!   internal endpoints ever share one. A [`Forward`] is a mapping that exists without an entry.
-//! - **Sessions**: mapping × remote endpoint. One entry, two keys, one cache line per direction that holds the
-//!   compiled rewrite: [`Flow`]. Side 0 is the direction of the first packet.
+//! - **Mappings**: internal ↔ external endpoint, per protocol, whatever the remote endpoint (EIM;
+//!   RFC 2663 calls this a binding). Inserting the external key *if absent* is the allocation of
+//!   the port, so no two internal endpoints ever share one. A [`Forward`] is a mapping that exists
+//!   without an entry.
+//! - **Sessions**: mapping × remote endpoint. One entry, two keys, one cache line per direction
+//!   that holds the compiled rewrite: [`Flow`]. Side 0 is the direction of the first packet.
 //!
 //! ```text
 //!               side 0 key           rewritten to         side 1 key           rewritten to
@@ -19,44 +21,52 @@
 //!   routed      A > B    inside      A > B                B > A    inside      B > A
 //! ```
 //!
-//! Side 1's key is side 0's translated packet reversed, and its rewrite the original packet reversed. So translating
-//! back is a look-up like any other, a hairpin costs one look-up, and an ICMP error finds its session by
-//! reversing what it embeds ([`Tables::translate_error`]).
+//! Side 1's key is side 0's translated packet reversed, and its rewrite the original packet
+//! reversed. So translating back is a look-up like any other, a hairpin costs one look-up, and an
+//! ICMP error finds its session by reversing what it embeds ([`Tables::translate_error`]).
 //!
-//! **Fast path**, per packet and free of this crate's tables but one line: look [`SessionKey`] up in
-//! [`Tables::sessions`], compare [`Flow::generation`] with the policy's, [`Flow::apply`], [`Flow::touch`],
-//! [`observe_tcp`]. **Slow path**, for the first packet of a session: [`Engine::resolve_external`] if it is addressed to
-//! the external address, then [`Engine::open`]. **Upkeep**: [`Engine::expire`] once per batch.
+//! **Fast path**, per packet and free of this crate's tables but one line: look [`SessionKey`] up
+//! in [`Tables::sessions`], compare [`Flow::generation`] with the policy's, [`Flow::apply`],
+//! [`Flow::touch`], [`observe_tcp`]. **Slow path**, for the first packet of a session:
+//! [`Engine::resolve_external`] if it is addressed to the external address, then [`Engine::open`].
+//! **Upkeep**: [`Engine::expire`] once per batch.
 //!
-//! **Lifetimes.** Sessions end by time ([`Timeouts`]), by [`Engine::kill`], or when a new policy contradicts them
-//! ([`Engine::revalidate`]). A mapping ends with its last session, then rests for two minutes: its port goes to
-//! no other endpoint. Nothing that is alive is ever evicted: when something is full, the new flow is refused.
+//! **Lifetimes.** Only packets from inside refresh. Sessions end by time ([`Timeouts`]), by
+//! [`Engine::kill`], or when a new policy contradicts them ([`Engine::revalidate`]). A mapping ends
+//! with its last session, then rests for two minutes: its port goes to no other endpoint. Nothing
+//! that is alive is ever evicted: when something is full, the new flow is refused.
 //!
 //! **Filtering.** A session admits its remote endpoint; nothing else is needed for
-//! [`Filtering::AddressAndPortDependent`]. For [`Filtering::AddressDependent`] a third small table counts the sessions
-//! between an external endpoint and a remote address; it follows the sessions that are opened while the LAN
-//! has this filtering. A hairpin is filtered like a packet from outside, with the sender's external
-//! endpoint as remote (REQ-9a). If it is refused, its session is kept as the sender's half, so
-//! that two hosts that send to each other's external endpoint meet, as they would across the Internet.
+//! [`Filtering::AddressAndPortDependent`]. For [`Filtering::AddressDependent`] a third small table
+//! counts the sessions between an external endpoint and a remote address; it follows the sessions
+//! that are opened while the LAN has this filtering. A hairpin is filtered like a packet from
+//! outside, with the sender's external endpoint as remote (REQ-9a). If it is refused, its session
+//! is kept as the sender's half, so that two hosts that send to each other's external endpoint
+//! meet, as they would across the Internet.
 //!
-//! **TCP.** From outside a SYN opens a session. From inside also a segment of a connection under way: after a restart
-//! connections from inside live on if port preservation gives them the external port that they had.
+//! A session from outside that nobody answered does not keep the mapping that let it in, and at
+//! most a quarter of the sessions may be such.
 //!
-//! **Change of address.** A mapping belongs to the external address it was made under. Under a policy with
-//! another one its sessions are found void on their next packet and opened anew under the new address; those that
-//! stay silent expire.
+//! **TCP.** From outside a SYN opens a session. From inside also a segment of a connection under
+//! way: after a restart connections from inside live on if port preservation gives them the
+//! external port that they had.
 //!
-//! **Threads.** One [`Engine`] per worker; sans-IO, no locks, no allocation after [`Tables::new`]. Anyone reads.
-//! Entries are inserted and removed by the worker that owns their slot; others change counts and flags in
-//! them, each a single atomic word. A session that another worker's packet shows to be void is condemned, and removed by its
-//! owner.
+//! **Change of address.** A mapping belongs to the external address it was made under. Under a
+//! policy with another one its sessions are found void on their next packet and opened anew under
+//! the new address; those that stay silent expire.
 //!
-//! **Limits.** Sessions: as many as the tables were made for. Mappings: every port of two addresses.
-//! Mappings per host: [`Policy::mappings_per_host_max`], over 16,384 hosts. Forwards: [`FORWARDS_MAX`]. Work
-//! per new flow: about a thousand ports looked at, and that only when nearly all are taken.
+//! **Threads.** One [`Engine`] per worker; sans-IO, no locks, no allocation after [`Tables::new`].
+//! Anyone reads. Entries are inserted and removed by the worker that owns their slot; others change
+//! counts and flags in them, each a single atomic word. A session that another worker's packet
+//! shows to be void is condemned, and removed by its owner.
 //!
-//! Non-goals: ALGs (RFC 4787 REQ-10), port overloading, fragments (dropped by `packet`), anti-spoofing and policy
-//! between zones (`firewall`), generating ICMP errors (`pipeline`).
+//! **Limits.** Sessions: as many as the tables were made for. Mappings: every port of two
+//! addresses. Mappings per host: [`Policy::mappings_per_host_max`], over 16,384 hosts. Forwards:
+//! [`FORWARDS_MAX`]. Work per new flow: about a thousand ports looked at, and that only when nearly
+//! all are taken.
+//!
+//! Non-goals: ALGs (RFC 4787 REQ-10), port overloading, fragments (dropped by `packet`),
+//! anti-spoofing and policy between zones (`firewall`), generating ICMP errors (`pipeline`).
 
 mod bonds;
 mod engine;
@@ -73,6 +83,7 @@ mod tables;
 #[cfg(test)]
 mod tests;
 mod tick;
+mod upkeep;
 
 pub use engine::{Engine, OpenRequest, Revalidation, Translation};
 pub use flow::{Direction, Flow, NextHop};

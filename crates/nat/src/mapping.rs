@@ -11,8 +11,9 @@ use crate::tick::Tick;
 
 /// One of a mapping's two names: its internal endpoint, or its external one.
 ///
-/// **Shape**: the internal name includes the external *address*. So an endpoint whose mapping was made under an
-/// address that the WAN no longer has gets a second one, and the first ends with its own sessions.
+/// **Shape**: the internal name includes the external *address*. So an endpoint whose mapping was
+/// made under an address that the WAN no longer has gets a second one, and the first ends with its
+/// own sessions.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct MappingKey([u64; 2]);
 
@@ -53,8 +54,9 @@ impl Key for MappingKey {
 ///                          +--- the same endpoint +
 /// ```
 ///
-/// Any worker counts sessions up and down, only the owner of the entry makes it dead: nobody can then hold it.
-/// At rest it admits nobody, but its external endpoint can go to no other (RFC 6888 REQ-8).
+/// Any worker counts sessions up and down, only the owner of the entry makes it dead: nobody can
+/// then hold it. At rest it admits nobody, but its external endpoint can go to no other (RFC 6888
+/// REQ-8).
 pub(crate) struct Mapping {
     /// High half: the slot of the host's quota. Low half: sessions, or all ones when dead.
     word: AtomicU64,
@@ -112,7 +114,8 @@ impl Mapping {
         }
     }
 
-    /// Makes a mapping that has rested long enough dead. For the owner of the entry, who must remove it then.
+    /// Makes a mapping that has rested long enough dead. For the owner of the entry, who must
+    /// remove it then.
     pub(crate) fn retire(&self, now: Instant) -> bool {
         // Acquire pairs with the release that brought the count to 0, after it had stored `freed`.
         if count(self.word.load(Ordering::Acquire)) != 0 {
@@ -130,10 +133,11 @@ impl Mapping {
     }
 }
 
-/// A mapping has had traffic with a remote address: kept only for LANs whose filtering is address-dependent.
+/// A mapping has had traffic with a remote address: kept only for LANs whose filtering is
+/// address-dependent.
 ///
-/// **Shape**: external address and remote address, external port, protocol. An entry needs two names; nobody looks
-/// the second up.
+/// **Shape**: external address and remote address, external port, protocol. An entry needs two
+/// names; nobody looks the second up.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct ContactKey([u64; 2]);
 

@@ -38,8 +38,8 @@ pub struct Timeouts {
 }
 
 impl Timeouts {
-    /// The shortest that the RFCs allow: RFC 4787 REQ-5 (UDP; DNS may be shorter by REQ-5a, but must
-    /// outlive a resolver's query, RFC 5452 §10), RFC 5382 REQ-5, RFC 5508 REQ-2.
+    /// The shortest that the RFCs allow: RFC 4787 REQ-5 (UDP; DNS may be shorter by REQ-5a, but
+    /// must outlive a resolver's query, RFC 5452 §10), RFC 5382 REQ-5, RFC 5508 REQ-2.
     pub const FLOORS: Timeouts = Timeouts {
         udp: Duration::from_secs(120),
         udp_dns: Duration::from_secs(10),
@@ -67,7 +67,8 @@ impl Timeouts {
 }
 
 impl Default for Timeouts {
-    /// The floors, but UDP at the recommended five minutes (RFC 4787 REQ-5c) and DNS at half a minute.
+    /// The floors, but UDP at the recommended five minutes (RFC 4787 REQ-5c) and DNS at half a
+    /// minute.
     fn default() -> Self {
         Self { udp: Duration::from_secs(300), udp_dns: Duration::from_secs(30), ..Self::FLOORS }
     }
@@ -116,16 +117,17 @@ impl ReservedPorts {
     }
 }
 
-/// Everything a translation depends on that the operator or the lease decides. Immutable: a change is a
-/// new policy with the next generation.
+/// Everything a translation depends on that the operator or the lease decides. Immutable: a change
+/// is a new policy with the next generation.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Policy {
-    /// Which configuration this is. Sessions remember the one that they were last found to agree with.
+    /// Which configuration this is. Sessions remember the one that they were last found to agree
+    /// with.
     pub generation: u32,
     /// The address that stands for all internal ones; `None` while the WAN has none.
     pub external: Option<Ipv4Addr>,
-    /// Filtering by the LAN of a mapping's internal endpoint: index [`LinkId::index`]; links beyond the
-    /// end get the strictest.
+    /// Filtering by the LAN of a mapping's internal endpoint: index [`LinkId::index`]; links beyond
+    /// the end get the strictest.
     pub filtering: Box<[Filtering]>,
     /// Explicit mappings.
     pub forwards: Forwards,
@@ -133,8 +135,8 @@ pub struct Policy {
     pub timeouts: Timeouts,
     /// Ports of local services.
     pub reserved: ReservedPorts,
-    /// Most dynamic mappings that one internal address may hold (RFC 6888 REQ-4). The router itself, whose
-    /// flows come from [`LinkId::LOCAL`], has no quota.
+    /// Most dynamic mappings that one internal address may hold (RFC 6888 REQ-4). The router
+    /// itself, whose flows come from [`LinkId::LOCAL`], has no quota.
     pub mappings_per_host_max: u32,
 }
 

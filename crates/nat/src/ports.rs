@@ -3,15 +3,17 @@
 use rand::RngExt;
 use rand::rngs::StdRng;
 
-/// Random tries. In a class that is three quarters full one in ten thousand mappings gets past them.
+/// Random tries. In a class that is three quarters full one in ten thousand mappings gets past
+/// them.
 const PROBES: u32 = 32;
 
-/// Ports looked at one by one after that: all of the low class, and enough of the high one to find a port when
-/// 99 % are taken. Bounds what a new flow costs when ports run out.
+/// Ports looked at one by one after that: all of the low class, and enough of the high one to find
+/// a port when 99 % are taken. Bounds what a new flow costs when ports run out.
 const SWEEP_MAX: u32 = 1024;
 
-/// External ports in the order in which to try them: the internal port itself (RFC 4787 §4.2.1), then random ones of
-/// the same range class and parity (REQ-3a, REQ-4; RFC 6056 §4), then a sweep from a random start.
+/// External ports in the order in which to try them: the internal port itself (RFC 4787 §4.2.1),
+/// then random ones of the same range class and parity (REQ-3a, REQ-4; RFC 6056 §4), then a sweep
+/// from a random start.
 pub(crate) struct Candidates<'a> {
     rng: &'a mut StdRng,
     preserved: Option<u16>,
@@ -62,7 +64,8 @@ struct Class {
 }
 
 impl Class {
-    /// The ports of the same range (1-1023 or 1024-65535, REQ-3a) and parity (REQ-4). 0 is never among them.
+    /// The ports of the same range (1-1023 or 1024-65535, REQ-3a) and parity (REQ-4). 0 is never
+    /// among them.
     fn of(port: u16) -> Self {
         let (first, last) = if port < 1024 { (1, 1023) } else { (1024, u16::MAX) };
         let first = if first % 2 == port % 2 { first } else { first + 1 };

@@ -12,8 +12,8 @@ use crate::mapping::{Contact, ContactKey, Mapping, MappingKey};
 use crate::state::{State, life};
 use crate::{Engine, Timeouts};
 
-/// Most mappings that can exist or rest at once: every port of one external address and protocol, twice, for the
-/// time in which an old and a new address overlap.
+/// Most mappings that can exist or rest at once: every port of one external address and protocol,
+/// twice, for the time in which an old and a new address overlap.
 const MAPPINGS_MAX: usize = 2 * 3 * 65_536;
 
 /// A [`FlowKey`] in the session table.
@@ -55,10 +55,12 @@ pub(crate) struct Owners {
 }
 
 impl Tables {
-    /// Makes tables for `sessions` sessions, and an engine for each of `workers` workers, in order of
-    /// [`packet::WorkerId`]. All memory is reserved here, though the system only hands it out when it is used.
+    /// Makes tables for `sessions` sessions, and an engine for each of `workers` workers, in order
+    /// of [`packet::WorkerId`]. All memory is reserved here, though the system only hands it out
+    /// when it is used.
     ///
-    /// `seed` must be secret and new with every start: it makes hashes and ports hard to guess (RFC 6056 §3.4).
+    /// `seed` must be secret and new with every start: it makes hashes and ports hard to guess (RFC
+    /// 6056 §3.4).
     ///
     /// # Panics
     /// Unless 0 < `workers` ≤ `sessions`.

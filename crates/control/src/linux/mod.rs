@@ -75,11 +75,6 @@ fn derived_mac(machine: &str, desired: &DesiredZone, link: &DesiredLink) -> MacA
     MacAddr([0x02, b, c, d, e, f])
 }
 
-/// Whether a link has something of its own outside the zone.
-fn has_outside(link: &DesiredLink) -> bool {
-    link.vlan.is_some() || !matches!(link.over, Attachment::Nic(_))
-}
-
 /// One planning run: what is wanted, what is there, and what is known to be ours.
 struct Planner<'a> {
     desired: &'a DesiredZone,
@@ -169,9 +164,23 @@ impl<'a> Planner<'a> {
         is_recorded || link.alias.as_ref() == Some(&self.mark)
     }
 
+    /// Whether a link has something of its own outside the zone: all but a macvlan over a NIC.
+    fn has_outside(&self, link: &DesiredLink) -> bool {
+        link.vlan.is_some() || self.is_on_bridge(link)
+    }
+
+    fn is_on_bridge(&self, link: &DesiredLink) -> bool {
+        match &link.over {
+            Attachment::Etherstub(_) => true,
+            Attachment::Existing(lower) => {
+                self.outside(lower.as_str()).is_some_and(|seen| seen.kind == "bridge")
+            }
+        }
+    }
+
     /// Names outside the zone that the zone shall have.
     fn outside_wanted(&self) -> BTreeSet<String> {
-        let links = self.desired.links.iter().filter(|link| has_outside(link));
+        let links = self.desired.links.iter().filter(|link| self.has_outside(link));
         let stubs = self.desired.etherstubs.iter().map(|stub| stub.as_str().to_owned());
         links.map(|link| outside_name(self.desired, link)).chain(stubs).collect()
     }
@@ -199,29 +208,23 @@ impl<'a> Planner<'a> {
 
     fn check_link(&self, link: &DesiredLink) -> Result<(), PlanError> {
         let outside = outside_name(self.desired, link);
-        if has_outside(link) && self.outside(&outside).is_some_and(|seen| !self.is_ours(seen)) {
+        if self.has_outside(link) && self.outside(&outside).is_some_and(|seen| !self.is_ours(seen))
+        {
             return Err(PlanError::ForeignLink { link: outside });
         }
-        let (lower, must_be_bridge) = match &link.over {
+        let lower = match &link.over {
+            Attachment::Existing(lower) => lower,
             Attachment::Etherstub(stub) if self.desired.etherstubs.contains(stub) => return Ok(()),
             Attachment::Etherstub(stub) => {
                 return Err(PlanError::NoSuchStub { stub: stub.clone(), link: link.name.clone() });
             }
-            Attachment::Nic(nic) => (nic, false),
-            Attachment::Bridge(bridge) => (bridge, true),
         };
         let Some(seen) = self.outside(lower.as_str()) else {
             return Err(PlanError::NoSuchLink { lower: lower.clone(), link: link.name.clone() });
         };
-        if must_be_bridge && seen.kind != "bridge" {
-            return Err(PlanError::NotABridge { link: lower.to_string() });
-        }
-        if !must_be_bridge && u32::from(link.mtu) > seen.mtu {
-            return Err(PlanError::Mtu {
-                link: link.name.clone(),
-                mtu: link.mtu,
-                lower_mtu: seen.mtu,
-            });
+        if !self.is_on_bridge(link) && u32::from(link.mtu) > seen.mtu {
+            let (link, mtu) = (link.name.clone(), link.mtu);
+            return Err(PlanError::Mtu { link, mtu, lower_mtu: seen.mtu });
         }
         Ok(())
     }
@@ -335,20 +338,14 @@ impl<'a> Planner<'a> {
     }
 
     fn link(&mut self, link: &'a DesiredLink) {
-        let lower = match &link.over {
-            Attachment::Etherstub(stub) => stub.as_str(),
-            Attachment::Nic(name) | Attachment::Bridge(name) => name.as_str(),
-        };
-        if let Some(seen) = self.outside(lower)
-            && !seen.is_up
-            && matches!(link.over, Attachment::Nic(_))
-        {
-            self.run(Place::Outside, format!("NIC {lower} is up"), &["set", "dev", lower, "up"]);
+        let (lower, is_on_bridge) = (link.over.lower(), self.is_on_bridge(link));
+        if self.outside(lower).is_some_and(|seen| !seen.is_up) && !is_on_bridge {
+            self.run(Place::Outside, format!("{lower} is up"), &["set", "dev", lower, "up"]);
         }
-        match (&link.over, link.vlan) {
-            (Attachment::Nic(_), None) => self.macvlan(link, lower),
-            (_, None) => self.veth(link, lower),
-            (_, Some(vlan)) => {
+        match link.vlan {
+            None if is_on_bridge => self.veth(link, lower),
+            None => self.macvlan(link, lower),
+            Some(vlan) => {
                 let outside = outside_name(self.desired, link);
                 self.vlan(&outside, lower, vlan.number());
                 self.macvlan(link, &outside);

@@ -246,7 +246,7 @@ pub(crate) fn unit_texts(desired: &DesiredZone) -> [String; 2] {
          [Service]\n\
          Type=oneshot\n\
          RemainAfterExit=yes\n\
-         ExecStart={routerctl} zone apply --links-only --config {config}\n"
+         ExecStart={routerctl} zone apply --service none --config {config}\n"
     );
     let service = format!(
         "[Unit]\n\
@@ -262,7 +262,6 @@ pub(crate) fn unit_texts(desired: &DesiredZone) -> [String; 2] {
          RestartSec=1\n\
          CapabilityBoundingSet=CAP_NET_ADMIN CAP_NET_RAW\n\
          NoNewPrivileges=yes\n\
-         ProtectHome=yes\n\
          ProtectSystem=full\n\
          \n\
          [Install]\n\

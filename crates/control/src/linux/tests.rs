@@ -233,12 +233,10 @@ fn what_cannot_succeed_is_refused_before_anything_is_done() {
         let observed = observe(&wrong, &mut FakeHost::with_nic("eth1")).unwrap();
         plan(&wrong, &observed).unwrap_err().to_string()
     };
-    let no_nic = refusal(|zone| zone.links[0].over = Attachment::Nic("eth9".parse().unwrap()));
+    let no_nic = refusal(|zone| zone.links[0].over = Attachment::Existing("eth9".parse().unwrap()));
     assert_eq!(no_nic, "link wan0 is attached to eth9, which this host does not have");
     let mtu = refusal(|zone| zone.links[0].mtu = 9000);
     assert_eq!(mtu, "link wan0 cannot have MTU 9000: the link below has 1500");
-    let bridge = refusal(|zone| zone.links[0].over = Attachment::Bridge("eth1".parse().unwrap()));
-    assert_eq!(bridge, "eth1 exists and is not a bridge");
     let stub = refusal(|zone| zone.etherstubs.clear());
     assert!(stub.contains("not one of the zone's etherstubs"), "{stub}");
     let twice = refusal(|zone| zone.links[1].name = "wan0".parse().unwrap());
@@ -267,4 +265,16 @@ fn a_derived_mac_is_stable_and_differs_by_machine_zone_and_link() {
     assert!(mac("m", 0).is_unicast());
     assert_ne!(mac("m", 0), mac("m", 1));
     assert_ne!(mac("m", 0), mac("n", 0));
+}
+
+#[test]
+fn a_link_over_a_bridge_of_the_host_becomes_its_port() {
+    let mut host = FakeHost::with_nic("eth1");
+    host.add("br-home", "bridge", None);
+    let mut bridged = desired();
+    bridged.links[0].over = Attachment::Existing("br-home".parse().unwrap());
+    let plan = planned(&bridged, &mut host);
+    assert!(plan.script().contains("ip link set dev router-wan0 master br-home"));
+    apply(&plan, &mut host).unwrap();
+    assert_settled(&bridged, &mut host);
 }

@@ -10,6 +10,7 @@ use axum::http::{Request as HttpRequest, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{delete, get, post};
 use axum::{Json, Router};
+use config::ParseForwardError;
 use serde::de::DeserializeOwned;
 
 use crate::types::{
@@ -68,8 +69,11 @@ async fn forward_add(
 
 async fn forward_remove(
     State(control): Control,
-    InPath((protocol, port)): InPath<(ForwardProtocol, PortRange)>,
+    InPath((protocol, port)): InPath<(String, PortRange)>,
 ) -> Reply<Forward> {
+    let protocol: ForwardProtocol = protocol.parse().map_err(|error: ParseForwardError| {
+        Problem::invalid(format!("{error}: {}", error.remedy()))
+    })?;
     control.ask(|answer| Request::ForwardRemove(protocol, port, answer)).await.map(Json)
 }
 

@@ -67,7 +67,8 @@ fn a_request_reaches_the_control_thread_and_its_answer_the_client() {
     let fixture = fixture(|request| match request {
         Request::ForwardAdd(spec, answer) => answer.send(Ok(forward_of(spec))),
         Request::ForwardRemove(protocol, port, answer) => {
-            answer.send(Err(Problem::not_found(format!("no forward {protocol} {port}"))));
+            answer
+                .send(Err(Problem::not_found(format!("no forward {} {port}", protocol.as_str()))));
         }
         Request::FlowKill(filter, answer) => {
             assert_eq!(filter.host.as_deref(), Some("a b"));

@@ -1,50 +1,26 @@
 //! Ports that lead inside.
 
 use std::fmt;
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::SocketAddrV4;
 use std::str::FromStr;
 
+use config::{ForwardHost, ForwardProtocol, ParseForwardError};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
-use super::serde_as_text;
+use super::{WanState, serde_as_text};
 
-/// Longest host name that a forward accepts (RFC 1035 §2.3.4).
-const NAME_BYTES_MAX: usize = 253;
+/// Protocols as the words of the file, for `#[serde(with = "protocol")]`.
+mod protocol {
+    use config::ForwardProtocol;
+    use serde::{Deserialize, Deserializer, Serializer, de};
 
-/// Longest label of a host name (RFC 1035 §2.3.4).
-const LABEL_BYTES_MAX: usize = 63;
-
-/// Transport protocols that a forward covers.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum ForwardProtocol {
-    /// TCP only.
-    Tcp,
-    /// UDP only.
-    Udp,
-    /// TCP and UDP.
-    Both,
-}
-
-impl ForwardProtocol {
-    /// The protocols one by one.
-    #[must_use]
-    pub fn protocols(self) -> &'static [packet::Protocol] {
-        match self {
-            Self::Tcp => &[packet::Protocol::Tcp],
-            Self::Udp => &[packet::Protocol::Udp],
-            Self::Both => &[packet::Protocol::Tcp, packet::Protocol::Udp],
-        }
+    pub fn serialize<S: Serializer>(this: &ForwardProtocol, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_str(this.as_str())
     }
-}
 
-impl fmt::Display for ForwardProtocol {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(match self {
-            Self::Tcp => "tcp",
-            Self::Udp => "udp",
-            Self::Both => "both",
-        })
+    pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<ForwardProtocol, D::Error> {
+        let explain = |error: config::ParseForwardError| format!("{error}: {}", error.remedy());
+        String::deserialize(from)?.parse().map_err(|error| de::Error::custom(explain(error)))
     }
 }
 
@@ -153,24 +129,11 @@ pub struct ForwardTarget {
     pub port: Option<u16>,
 }
 
-/// The host that a forward leads to.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub enum ForwardHost {
-    /// A fixed address.
-    Address(Ipv4Addr),
-    /// A lease or reservation by name; follows the host to another address.
-    Name(String),
-}
-
 impl fmt::Display for ForwardTarget {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.host {
-            ForwardHost::Address(address) => write!(f, "{address}")?,
-            ForwardHost::Name(name) => f.write_str(name)?,
-        }
         match self.port {
-            Some(port) => write!(f, ":{port}"),
-            None => Ok(()),
+            Some(port) => write!(f, "{}:{port}", self.host),
+            None => self.host.fmt(f),
         }
     }
 }
@@ -191,41 +154,35 @@ impl FromStr for ForwardTarget {
             Some((host, port)) => (host, Some(parse_port(port).ok_or_else(error)?)),
             None => (text, None),
         };
-        let host = match host.parse::<Ipv4Addr>() {
-            Ok(address) => ForwardHost::Address(address),
-            Err(_) if is_host_name(host) => ForwardHost::Name(host.to_ascii_lowercase()),
-            Err(_) => return Err(error()),
-        };
+        let host = ForwardHost::parse(host).ok_or_else(error)?;
         Ok(Self { host, port })
     }
 }
 
 serde_as_text!(ForwardTarget);
 
-/// Whether `text` may name a host: labels of letters, digits and inner hyphens (RFC 1123 §2.1), and
-/// not all digits and dots, which would be a mistyped address.
-fn is_host_name(text: &str) -> bool {
-    let label = |label: &str| {
-        (1..=LABEL_BYTES_MAX).contains(&label.len())
-            && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
-            && !label.starts_with('-')
-            && !label.ends_with('-')
-    };
-    text.len() <= NAME_BYTES_MAX
-        && text.split('.').all(label)
-        && !text.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.')
-}
-
 /// A forward to open.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ForwardSpec {
     /// Protocols it covers.
+    #[serde(with = "protocol")]
     pub protocol: ForwardProtocol,
     /// External port or range.
     pub port: PortRange,
     /// Where it leads.
     pub to: ForwardTarget,
+}
+
+impl ForwardSpec {
+    /// The same as the configuration would say it.
+    ///
+    /// # Errors
+    /// If the internal ports would run past 65535.
+    pub fn to_config(&self) -> Result<config::Forward, ParseForwardError> {
+        let Self { protocol, port, to } = self;
+        config::Forward::parse(protocol.as_str(), &port.to_string(), &to.to_string())
+    }
 }
 
 /// Who asked for a forward.
@@ -253,6 +210,7 @@ pub struct Forward {
     /// `protocol/port`, unique among forwards and stable across restarts.
     pub id: String,
     /// Protocols it covers.
+    #[serde(with = "protocol")]
     pub protocol: ForwardProtocol,
     /// External port or range.
     pub port: PortRange,
@@ -267,10 +225,32 @@ pub struct Forward {
 }
 
 impl Forward {
+    /// A forward of the configuration or of the store, as the API shows it. It is enabled if its target
+    /// is known and `wan` is up.
+    #[must_use]
+    pub fn new(
+        forward: &config::Forward,
+        source: ForwardSource,
+        resolved: Option<SocketAddrV4>,
+        wan: WanState,
+    ) -> Self {
+        let port = PortRange { first: *forward.port.start(), last: *forward.port.end() };
+        let config::ForwardTarget { host, port: internal } = &forward.to;
+        Self {
+            id: Self::id_of(forward.protocol, port),
+            protocol: forward.protocol,
+            port,
+            to: ForwardTarget { host: host.clone(), port: Some(*internal) },
+            source,
+            enabled: resolved.is_some() && wan.is_up(),
+            resolved,
+        }
+    }
+
     /// What identifies a forward.
     #[must_use]
     pub fn id_of(protocol: ForwardProtocol, port: PortRange) -> String {
-        format!("{protocol}/{port}")
+        format!("{}/{port}", protocol.as_str())
     }
 }
 
@@ -304,7 +284,7 @@ mod tests {
 
     #[test]
     fn targets_read_and_print_alike() {
-        for text in ["10.0.0.5:80", "10.0.0.5", "web:80", "minecraft", "a-b.home.arpa:1"] {
+        for text in ["10.0.0.5:80", "10.0.0.5", "web:80", "minecraft", "a-b:1"] {
             assert_eq!(text.parse::<ForwardTarget>().unwrap().to_string(), text);
         }
     }
@@ -316,6 +296,17 @@ mod tests {
         {
             assert!(text.parse::<ForwardTarget>().is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn a_spec_means_what_the_same_words_mean_in_the_file() {
+        let text = r#"{"protocol":"udp","port":"27000-27015","to":"minecraft"}"#;
+        let spec: ForwardSpec = serde_json::from_str(text).unwrap();
+        assert_eq!(serde_json::to_string(&spec).unwrap(), text);
+        let forward = spec.to_config().unwrap();
+        assert_eq!(forward.to_string(), "udp 27000-27015 to minecraft:27000");
+        let shown = Forward::new(&forward, ForwardSource::Runtime, None, WanState::Bound);
+        assert_eq!((shown.id.as_str(), shown.enabled), ("udp/27000-27015", false));
     }
 
     #[test]

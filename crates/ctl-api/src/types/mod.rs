@@ -11,10 +11,11 @@ mod host;
 mod services;
 mod status;
 
+pub use config::{ForwardHost, ForwardProtocol};
 pub use flow::{Direction, FLOWS_LISTED_MAX, Flow, FlowFilter, Killed, Transport};
 pub use forward::{
-    Forward, ForwardHost, ForwardProtocol, ForwardSource, ForwardSpec, ForwardTarget,
-    ParsePortRangeError, ParseTargetError, PortRange,
+    Forward, ForwardSource, ForwardSpec, ForwardTarget, ParsePortRangeError, ParseTargetError,
+    PortRange,
 };
 pub use host::{Host, Lease, LeaseSource, LeaseState, Reservation};
 pub use services::{ConfigProblem, ConfigReport, Dns, Drop, Reloaded, Upstream};

@@ -186,8 +186,13 @@ impl Server {
         if let Some(other) = self.book.address_of(&key).filter(|other| *other != address) {
             self.end(other);
         }
-        let name =
-            self.wanted_name(address, message).and_then(|name| self.names.claim(&name, address));
+        // A renewal need not repeat the name.
+        let held = self.book.binding(address).filter(|binding| binding.key == key);
+        let old_name = held.and_then(|binding| binding.name.clone());
+        let name = self
+            .wanted_name(address, message)
+            .or(old_name)
+            .and_then(|name| self.names.claim(&name, address));
         let duration = self.duration(message);
         let until = now.instant + duration;
         let phase = Phase::Active { until, duration };

@@ -6,13 +6,22 @@ use std::time::Duration;
 use etherparse::PacketBuilder;
 use flow_table::Participant;
 use packet::{
-    Datagram, DropReason, Endpoint, External, IcmpKind, Instant, Internal, L4, LinkId, Offload,
-    PacketBuf, Parsed, Protocol, Side, parse,
+    Datagram, DropReason, Endpoint, External, IcmpKind, Instant, Internal, L4, LinkId, PacketBuf,
+    Parsed, Protocol, Side, parse,
 };
 
 use crate::*;
 
+mod errors;
+mod filtering;
+mod hairpin;
+mod lifetime;
+mod mappings;
 mod outbound;
+mod policy_change;
+mod properties;
+mod tcp;
+mod workers;
 
 const LAN: LinkId = LinkId(1);
 const LAN2: LinkId = LinkId(2);

@@ -1,0 +1,166 @@
+//! Virtual time at the floors.
+
+use super::*;
+
+/// Whether a session with one outbound packet is alive after `alive` and gone after `gone`.
+fn lives(packet: impl Fn() -> PacketBuf, alive: u64, gone: u64) {
+    let mut rig = Rig::new(policy());
+    rig.send(LAN, packet()).unwrap();
+    rig.advance(secs(alive));
+    assert_eq!(rig.sessions().len(), 1, "alive after {alive} s");
+    rig.advance(secs(gone - alive));
+    assert_eq!(rig.sessions().len(), 0, "gone after {gone} s");
+}
+
+#[test]
+fn req5_udp_mapping_lives_five_minutes_by_default() {
+    lives(|| udp(ep(A, 5000), ep(R, 9)), 300, 302);
+}
+
+#[test]
+fn req5_udp_mapping_lives_at_least_two_minutes_at_the_floor() {
+    let timeouts = Timeouts::FLOORS;
+    let mut rig = Rig::new(Policy { timeouts, ..with_filtering(Filtering::EndpointIndependent) });
+    rig.map(ep(A, 5000)).unwrap();
+    rig.advance(secs(119));
+    assert!(rig.udp_in(ep(R2, 1), ep(E, 5000)).is_ok());
+}
+
+#[test]
+fn req5a_a_dns_question_lives_half_a_minute() {
+    lives(|| udp(ep(A, 5000), ep(R, 53)), 30, 32);
+}
+
+#[test]
+fn rfc5508_req2_an_icmp_query_lives_a_minute() {
+    lives(|| echo(A, R, 77), 60, 62);
+}
+
+#[test]
+fn rfc5382_req5_a_syn_without_answer_lives_four_minutes() {
+    lives(|| tcp(ep(A, 5000), ep(R, 80), SYN), 240, 242);
+}
+
+#[test]
+fn rfc5382_req5_an_established_connection_lives_two_hours_and_four_minutes() {
+    let mut rig = Rig::new(policy());
+    rig.tcp_out(ep(A, 5000), ep(R, 80), SYN).unwrap();
+    rig.tcp_in(ep(R, 80), ep(E, 5000), SYN_ACK).unwrap();
+    rig.tcp_out(ep(A, 5000), ep(R, 80), ACK).unwrap();
+    rig.advance(secs(7440));
+    assert_eq!(rig.states(), ["established"]);
+    rig.advance(secs(2));
+    assert!(rig.sessions().is_empty());
+}
+
+#[test]
+fn req6_outbound_packets_refresh() {
+    let mut rig = Rig::new(policy());
+    for _ in 0..3 {
+        rig.udp_out(ep(A, 5000), ep(R, 9)).unwrap();
+        rig.advance(secs(299));
+    }
+    assert_eq!(rig.sessions().len(), 1);
+}
+
+#[test]
+fn req6a_inbound_packets_do_not_refresh() {
+    let mut rig = Rig::new(policy());
+    rig.udp_out(ep(A, 5000), ep(R, 9)).unwrap();
+    for _ in 0..3 {
+        rig.advance(secs(99));
+        rig.udp_in(ep(R, 9), ep(E, 5000)).unwrap();
+    }
+    rig.advance(secs(5));
+    assert!(rig.sessions().is_empty());
+}
+
+#[test]
+fn an_inbound_session_is_refreshed_by_its_internal_endpoint_only() {
+    let mut rig = Rig::new(with_forwards(vec![forward(Protocol::Udp, 8080, ep(B, 80))]));
+    rig.udp_in(ep(R, 9), ep(E, 8080)).unwrap();
+    rig.advance(secs(200));
+    rig.udp_out(ep(B, 80), ep(R, 9)).unwrap();
+    rig.advance(secs(299));
+    rig.udp_in(ep(R, 9), ep(E, 8080)).unwrap();
+    assert_eq!(rig.sessions().len(), 1);
+    rig.advance(secs(3));
+    assert!(rig.sessions().is_empty());
+}
+
+#[test]
+fn idle_and_expires_are_what_they_say() {
+    let mut rig = Rig::new(policy());
+    rig.udp_out(ep(A, 5000), ep(R, 9)).unwrap();
+    rig.advance(secs(100));
+    let session = rig.sessions()[0];
+    let close = |a: Duration, b: u64| a.abs_diff(secs(b)) < Duration::from_millis(300);
+    assert!(close(session.idle, 100), "{:?}", session.idle);
+    assert!(close(session.expires, 200), "{:?}", session.expires);
+}
+
+#[test]
+fn expiry_is_bounded_by_its_budget() {
+    let mut rig = Rig::new(policy());
+    for port in 0..100 {
+        rig.udp_out(ep(A, 5000), ep(R, 1000 + port)).unwrap();
+    }
+    rig.now += secs(400);
+    let pass = rig.participant.pass();
+    rig.engines[0].expire(&pass, rig.now, &rig.policy.timeouts, 10);
+    assert_eq!(rig.tables.stats().sessions, 90);
+}
+
+#[test]
+fn a_killed_session_is_gone_at_once_and_its_quota_free() {
+    let mut rig = Rig::new(Policy { mappings_per_host_max: 1, ..policy() });
+    rig.map(ep(A, 5000)).unwrap();
+    let id = rig.sessions()[0].id;
+    let pass = rig.participant.pass();
+    assert!(rig.engines[0].kill(&pass, id, rig.now));
+    assert!(!rig.engines[0].kill(&pass, id, rig.now));
+    drop(pass);
+    assert!(rig.sessions().is_empty());
+    assert_eq!(rig.map(ep(A, 5001)), Ok(ep(E, 5001)));
+}
+
+#[test]
+fn everything_is_given_back_in_the_end() {
+    let mut rig = Rig::new(Policy {
+        forwards: Forwards::new(vec![forward(Protocol::Udp, 8080, ep(B, 80))]).unwrap(),
+        ..with_filtering(Filtering::AddressDependent)
+    });
+    for port in 0..50 {
+        let _ = rig.udp_out(ep(A, 5000 + port % 7), ep(R, 1000 + port));
+        let _ = rig.udp_in(ep(R, 50 + port), ep(E, 5000 + port % 7));
+        let _ = rig.udp_out(ep(C, 5000 + port), ep(E, 5000 + port % 7));
+        let _ = rig.udp_out(ep(B, 80), ep(E, 5000 + port % 7));
+        let _ = rig.udp_out(ep(A, 5000 + port), ep(E, 8080));
+    }
+    assert!(rig.sessions().len() > 100);
+    rig.advance(secs(310 + 130));
+    let stats = rig.tables.stats();
+    assert_eq!((stats.sessions, stats.mappings, stats.contacts), (0, 0, 0));
+    assert_eq!(rig.tables.hosts.total(), 0);
+}
+
+#[test]
+fn a_flood_of_first_packets_to_a_forward_leaves_room_for_hosts_inside() {
+    let forwards = Forwards::new(vec![forward(Protocol::Tcp, 80, ep(B, 80))]).unwrap();
+    let mut rig = Rig::sized(400, 1, Policy { forwards, ..policy() });
+    let flood = |rig: &mut Rig, ports: std::ops::Range<u16>| {
+        ports.filter(|port| rig.tcp_in(ep(R, *port), ep(E, 80), SYN).is_ok()).count()
+    };
+    assert_eq!(flood(&mut rig, 1000..1400), 100);
+    let refused = rig.tcp_in(ep(R, 2000), ep(E, 80), SYN);
+    assert_eq!(refused, Err(DropReason::SessionTableFull));
+    assert!(rig.tcp_out(ep(A, 5000), ep(R, 80), SYN).is_ok());
+    for port in 1000..1030 {
+        rig.tcp_out(ep(B, 80), ep(R, port), SYN_ACK).unwrap();
+    }
+    rig.expire();
+    assert_eq!(flood(&mut rig, 2000..2400), 30, "as many as were answered");
+    rig.advance(secs(242));
+    assert_eq!(rig.sessions().len(), 30);
+    assert_eq!(flood(&mut rig, 3000..3400), 100);
+}

@@ -1,0 +1,115 @@
+//! What holds for all packets.
+
+use std::collections::BTreeMap;
+
+use packet::header::{bytes_at, ipv4, put_u16, seal_ipv4, u16_at};
+use proptest::prelude::*;
+
+use super::*;
+
+/// Exchanges source and destination; no checksum changes by that.
+fn swap(packet: &mut PacketBuf) {
+    let l4 = usize::from(datagram(packet).l4);
+    let frame = packet.frame_mut();
+    let (source, destination) =
+        (bytes_at::<4>(frame, 14 + ipv4::SOURCE), bytes_at::<4>(frame, 14 + ipv4::DESTINATION));
+    frame[14 + ipv4::SOURCE..][..4].copy_from_slice(&destination);
+    frame[14 + ipv4::DESTINATION..][..4].copy_from_slice(&source);
+    let ports = (u16_at(frame, l4), u16_at(frame, l4 + 2));
+    put_u16(frame, l4, ports.1);
+    put_u16(frame, l4 + 2, ports.0);
+}
+
+fn lower_ttl(packet: &mut PacketBuf, by: u8) {
+    let frame = packet.frame_mut();
+    frame[14 + ipv4::TTL] -= by;
+    seal_ipv4(frame, 14, 20);
+}
+
+fn build(protocol: Protocol, source: Endpoint, destination: Endpoint, payload: &[u8]) -> PacketBuf {
+    let step = builder(source.address, destination.address);
+    let mut frame = Vec::new();
+    match protocol {
+        Protocol::Tcp => step
+            .tcp(source.port, destination.port, 1, 1000)
+            .syn()
+            .write(&mut frame, payload)
+            .unwrap(),
+        Protocol::Udp | Protocol::Icmp => {
+            step.udp(source.port, destination.port).write(&mut frame, payload).unwrap();
+        }
+    }
+    buffer(&frame)
+}
+
+fn any_protocol() -> impl Strategy<Value = Protocol> {
+    prop_oneof![Just(Protocol::Tcp), Just(Protocol::Udp)]
+}
+
+proptest! {
+    #[test]
+    fn translate_then_untranslate_is_identity(
+        protocol in any_protocol(),
+        host in 0x0a00_0001u32..0x0aff_fffe,
+        ports in (1u16.., 1u16..),
+        external in any::<u32>(),
+        payload in proptest::collection::vec(any::<u8>(), 0..200),
+        collides: bool,
+    ) {
+        let external = Ipv4Addr::from_bits(external | 0x8000_0000);
+        let mut rig = Rig::sized(64, 1, Policy { external: Some(external), ..policy() });
+        let (internal, remote) = (ep(Ipv4Addr::from_bits(host), ports.0), ep(R, ports.1));
+        if collides {
+            rig.send(LAN, build(protocol, ep(B, ports.0), remote, b"")).unwrap();
+        }
+        let mut packet = build(protocol, internal, remote, &payload);
+        rig.pass(LAN, &mut packet).unwrap();
+        assert_checksums(packet.frame());
+        swap(&mut packet);
+        rig.pass(LinkId::WAN, &mut packet).unwrap();
+        assert_checksums(packet.frame());
+        swap(&mut packet);
+        let mut original = build(protocol, internal, remote, &payload);
+        lower_ttl(&mut original, 2);
+        prop_assert_eq!(packet.frame(), original.frame());
+    }
+
+    #[test]
+    fn an_icmp_query_comes_back_as_it_went(id: u16, host in 0x0a00_0001u32..0x0aff_fffe) {
+        let mut rig = Rig::sized(64, 1, policy());
+        let host = Ipv4Addr::from_bits(host);
+        rig.pass(LAN, &mut echo(B, R, id)).unwrap();
+        let mut request = echo(host, R, id);
+        rig.pass(LAN, &mut request).unwrap();
+        assert_checksums(request.frame());
+        let mut reply = echo_reply(R, E, datagram(&request).source.port);
+        rig.pass(LinkId::WAN, &mut reply).unwrap();
+        let mut expected = echo_reply(R, host, id);
+        lower_ttl(&mut expected, 1);
+        prop_assert_eq!(reply.frame(), expected.frame());
+    }
+
+    #[test]
+    fn no_two_internal_endpoints_share_an_external_one(
+        steps in proptest::collection::vec((0u8..6, 0u8..12, 0u8..3, 0u16..400), 1..120),
+    ) {
+        let mut rig = Rig::sized(256, 1, with_filtering(Filtering::EndpointIndependent));
+        for (host, port, remote, wait) in steps {
+            let internal = ep(Ipv4Addr::new(10, 0, 0, 2 + host), 1018 + u16::from(port));
+            let remote = ep(Ipv4Addr::new(198, 51, 100, remote), 7);
+            if let Ok((external, _)) = rig.udp_out(internal, remote) {
+                prop_assert_eq!(external.port < 1024, internal.port < 1024);
+                prop_assert_eq!(external.port % 2, internal.port % 2);
+            }
+            rig.now += secs(u64::from(wait / 10));
+            rig.expire();
+            let (mut by_internal, mut by_external) = (BTreeMap::new(), BTreeMap::new());
+            for session in rig.sessions() {
+                let (internal, external) = (session.internal.0, session.external.0);
+                prop_assert_eq!(*by_internal.entry(internal).or_insert(external), external);
+                prop_assert_eq!(*by_external.entry(external).or_insert(internal), internal);
+            }
+            prop_assert_eq!(rig.tables.hosts.total(), by_internal.len() as u64);
+        }
+    }
+}

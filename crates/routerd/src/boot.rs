@@ -1,0 +1,295 @@
+//! From a configuration to the parts of a running router.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::{Context, Result, anyhow, bail};
+use arc_swap::ArcSwap;
+use config::{Config, Overhead, WanMode};
+use dhcp::client::StoreRecord;
+use link::{Link, LinkState};
+use local_stack::{LocalStack, Settings};
+use packet::{Instant, LinkId};
+use pipeline::{
+    Egress, EgressLink, LinkFacts, Rings, Runtime, Shapers, Snapshot, WanAddress, Worker,
+};
+use qos::{Rate, Shaper, ShaperConfig};
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
+use store::Store;
+use tracing::{info, warn};
+
+use crate::clock::Clock;
+use crate::forwards::ForwardBook;
+use crate::shared::{Mailbox, Shared};
+use crate::wake::Waker;
+use crate::worker::WorkerThread;
+
+/// Receive buffers: two batches for each of a few links. Each is 64 KiB of address space, touched as used.
+const LARGE_BUFFERS: usize = 4 * packet::BATCH_MAX;
+
+/// Sessions if the configuration leaves it open and memory can't be asked for.
+const SESSIONS_DEFAULT: usize = 262_144;
+
+/// Bytes of one session with its share of the indices, for sizing by memory.
+const SESSION_BYTES: u64 = 320;
+
+/// A router, about to run.
+pub struct Parts {
+    pub worker: WorkerThread,
+    pub shared: Arc<Shared>,
+    pub mailbox: Mailbox,
+    pub stack: LocalStack,
+    pub store: Store,
+    pub forwards: ForwardBook,
+    pub runtime: Runtime,
+}
+
+/// Opens the links, the state and everything between them.
+pub fn assemble(config: &Config, clock: Clock) -> Result<Parts> {
+    let links = open_links(config)?;
+    let opened = Store::open(&config.control.state)
+        .with_context(|| format!("[control] state = {:?} can't be used", config.control.state))?;
+    if let Some(moved) = &opened.moved_aside {
+        warn!(file = %moved.path.display(), reason = %moved.reason, "state was unusable and is kept aside; starting without it");
+    }
+    let store = opened.store;
+    let mut rng = seeded_rng()?;
+    let facts = link_facts(config, &links);
+    let stack = make_stack(config, &facts, &store, StdRng::from_rng(&mut rng), clock)?;
+    let forwards = ForwardBook::new(config, &store)?;
+    let runtime = Runtime {
+        generation: 1,
+        links: facts,
+        wan: WanAddress::of_static(config),
+        forwards: forwards.resolved(config, &stack),
+    };
+    let snapshot = Snapshot::build(config, &runtime).context("port forwards")?;
+    let sessions = config.nat.sessions_max.unwrap_or_else(sessions_by_memory);
+    let (tables, engines) = nat::Tables::new(sessions, 1, rng.random());
+    let rings = Arc::new(Rings::new());
+    let engine = engines.into_iter().next().context("an engine for the worker")?;
+    let worker = Worker::new(engine, tables.clone(), stack.neighbours(), Arc::clone(&rings))
+        .context("worker")?;
+    let egress = Egress::new(
+        links.iter().map(|link| EgressLink { offloads: link.offloads() }).collect(),
+        shapers(config, clock.now()),
+        LARGE_BUFFERS,
+        Arc::clone(&rings),
+    );
+    let shared = Arc::new(Shared {
+        snapshot: ArcSwap::from_pointee(snapshot),
+        tables,
+        counters: worker.counters(),
+        rings,
+        worker: Waker::new().context("pipe")?,
+        control: Waker::new().context("pipe")?,
+    });
+    let mailbox = Mailbox::new();
+    let ends = (mailbox.commands.1.clone(), mailbox.events.0.clone());
+    let worker =
+        WorkerThread::new(links, worker, egress, Arc::clone(&shared), ends, clock, open_link);
+    Ok(Parts { worker, shared, mailbox, stack, store, forwards, runtime })
+}
+
+/// The names of all links by [`LinkId`].
+pub fn link_names(config: &Config) -> impl Iterator<Item = &str> {
+    std::iter::once(config.wan.link.as_str()).chain(config.lans.iter().map(|lan| lan.link.as_str()))
+}
+
+/// Makes the shapers that the configuration asks for.
+pub fn shapers(config: &Config, now: Instant) -> Shapers {
+    let Some(shaper) = &config.wan.shaper else { return Shapers::default() };
+    let overhead = overhead(shaper.overhead);
+    let make = |rate: Option<config::Rate>| {
+        let rate = Rate::from_bits_per_sec(rate?.bits_per_sec())?;
+        Some(Shaper::new(ShaperConfig::for_rate(rate, overhead), now))
+    };
+    Shapers { upload: make(shaper.upload), download: make(shaper.download) }
+}
+
+fn overhead(overhead: Overhead) -> qos::Overhead {
+    match overhead {
+        Overhead::Custom { bytes, mpu } => {
+            qos::Overhead { per_packet: bytes, min: mpu, ..qos::Overhead::NONE }
+        }
+        Overhead::Ethernet => qos::Overhead::ETHERNET,
+        Overhead::Docsis => qos::Overhead::DOCSIS,
+        Overhead::PppoePtm => qos::Overhead::PPPOE_PTM,
+        Overhead::BridgedPtm => qos::Overhead::BRIDGED_PTM,
+        Overhead::Atm => qos::Overhead::PPPOE_LLC_ATM,
+        Overhead::None => qos::Overhead::NONE,
+    }
+}
+
+fn open_links(config: &Config) -> Result<Vec<Box<dyn Link>>> {
+    link_names(config)
+        .enumerate()
+        .map(|(index, name)| open_link(name, LinkId(index as u8)))
+        .collect()
+}
+
+/// Opens a link with the best backend of the platform.
+#[cfg(target_os = "linux")]
+fn open_link(name: &str, id: LinkId) -> Result<Box<dyn Link>> {
+    let link = link::AfPacket::open(name, id).map_err(|error| anyhow!("{error}"))?;
+    Ok(Box::new(link))
+}
+
+/// Opens a link with the portable backend, at the MTU of Ethernet.
+#[cfg(not(target_os = "linux"))]
+fn open_link(name: &str, id: LinkId) -> Result<Box<dyn Link>> {
+    const ETHERNET_MTU: usize = 1500;
+    let link = link::PnetLink::open(name, id, ETHERNET_MTU).map_err(|error| anyhow!("{error}"))?;
+    Ok(Box::new(link))
+}
+
+fn link_facts(config: &Config, links: &[Box<dyn Link>]) -> Vec<LinkFacts> {
+    links
+        .iter()
+        .enumerate()
+        .map(|(index, link)| {
+            let configured = if index == 0 { config.wan.mtu } else { None };
+            let mtu = u16::try_from(link.mtu()).unwrap_or(u16::MAX);
+            info!(link = link.name(), mac = %link.mac(), mtu, "link open");
+            LinkFacts {
+                name: link.name().to_owned(),
+                mac: link.mac(),
+                mtu: configured.map_or(mtu, |configured| configured.min(mtu)),
+                address: None,
+            }
+        })
+        .collect()
+}
+
+fn make_stack(
+    config: &Config,
+    facts: &[LinkFacts],
+    store: &Store,
+    rng: StdRng,
+    clock: Clock,
+) -> Result<LocalStack> {
+    let macs = facts.iter().map(|link| link.mac).collect();
+    let mut settings = Settings::new(config, macs)?;
+    for (link, server) in &mut settings.servers {
+        let lan = &config.lans[link.index() - 1];
+        add_reservations(&mut server.reservations, store.reservations(&lan.name)?);
+    }
+    let stored_wan = match config.wan.mode {
+        WanMode::Dhcp(_) => store.wan_lease(&config.wan.link)?,
+        WanMode::Static { .. } => None,
+    };
+    let mut failed = None;
+    let stack = LocalStack::new(
+        settings,
+        stored_wan,
+        |link| {
+            let lan = &config.lans[link.index() - 1];
+            store.bindings(&lan.name).unwrap_or_else(|error| {
+                failed = Some(error);
+                Vec::new()
+            })
+        },
+        rng,
+        clock.both(),
+    );
+    match failed {
+        Some(error) => Err(error).context("read the stored leases"),
+        None => Ok(stack),
+    }
+}
+
+/// Adds the reservations of the day to those of the configuration, which win.
+pub fn add_reservations(
+    configured: &mut Vec<dhcp::server::Reservation>,
+    runtime: Vec<dhcp::server::Reservation>,
+) {
+    for reservation in runtime {
+        let taken = configured
+            .iter()
+            .any(|known| known.mac == reservation.mac || known.address == reservation.address);
+        if !taken {
+            configured.push(reservation);
+        }
+    }
+}
+
+/// Secrets of this run come from the operating system.
+fn seeded_rng() -> Result<StdRng> {
+    StdRng::try_from_rng(&mut rand::rngs::SysRng).map_err(|error| anyhow!("no entropy: {error}"))
+}
+
+/// One session per 320 bytes of a sixteenth of the memory, within what a house and a large office use.
+fn sessions_by_memory() -> usize {
+    const SHARE: u64 = 16;
+    let Some(bytes) = memory_bytes() else { return SESSIONS_DEFAULT };
+    usize::try_from(bytes / SHARE / SESSION_BYTES).unwrap_or(usize::MAX).clamp(65_536, 1_048_576)
+}
+
+#[cfg(target_os = "linux")]
+fn memory_bytes() -> Option<u64> {
+    let info = rustix::system::sysinfo();
+    Some(info.totalram as u64 * u64::from(info.mem_unit))
+}
+
+#[cfg(not(target_os = "linux"))]
+fn memory_bytes() -> Option<u64> {
+    None
+}
+
+/// Refuses what only a restart can change, naming it.
+pub fn check_reloadable(old: &Config, new: &Config) -> Result<()> {
+    let same_mode = matches!(
+        (&old.wan.mode, &new.wan.mode),
+        (WanMode::Dhcp(a), WanMode::Dhcp(b)) if a == b
+    ) || matches!(
+        (&old.wan.mode, &new.wan.mode),
+        (WanMode::Static { .. }, WanMode::Static { .. })
+    );
+    let same_lans = old.lans.len() == new.lans.len()
+        && old.lans.iter().zip(&new.lans).all(|(a, b)| {
+            (&a.name, &a.link, a.address, a.dhcp.is_some())
+                == (&b.name, &b.link, b.address, b.dhcp.is_some())
+        });
+    let fixed = [
+        (old.control == new.control, "[control]"),
+        (old.wan.link == new.wan.link && same_mode, "the link or the mode of [wan]"),
+        (old.wan.mtu == new.wan.mtu, "[wan] mtu"),
+        (same_lans, "name, link, address or dhcp of a [[lan]]"),
+        (old.nat.sessions_max == new.nat.sessions_max, "[nat] sessions_max"),
+    ];
+    for (same, what) in fixed {
+        if !same {
+            bail!("{what} changed, which a reload can't do; restart the router to apply it");
+        }
+    }
+    Ok(())
+}
+
+/// What to do with a record of the stack.
+pub fn push_record(batch: &mut store::Batch, config: &Config, record: &local_stack::StoreRecord) {
+    match record {
+        local_stack::StoreRecord::Wan(record) => {
+            if let StoreRecord::Keep(lease) = record {
+                info!(address = %lease.settings.address, server = %lease.server, "WAN lease stored");
+            }
+            batch.push_wan(&config.wan.link, record);
+        }
+        local_stack::StoreRecord::Lan(link, record) => {
+            batch.push_lan(&config.lans[link.index() - 1].name, record);
+        }
+    }
+}
+
+/// Reads a configuration, or says on standard error what is wrong with it.
+pub fn load(path: &Path) -> Result<Config, config::LoadError> {
+    config::load(path)
+}
+
+/// The carrier of a link in the words of the stack.
+pub fn carrier(state: LinkState) -> local_stack::LinkCarrier {
+    match state {
+        LinkState::Up => local_stack::LinkCarrier::Up,
+        LinkState::Down | LinkState::Gone => local_stack::LinkCarrier::Down,
+    }
+}

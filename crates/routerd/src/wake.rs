@@ -1,0 +1,94 @@
+//! Waiting for descriptors, a deadline, or another thread.
+//!
+//! `poll` and a pipe: the same on every Unix, level-triggered, and for a handful of descriptors as fast as
+//! anything that has to be registered first.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use arrayvec::ArrayVec;
+use pipeline::LINKS_MAX;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::pipe::{PipeFlags, pipe_with};
+
+/// Wakes one waiting thread from any other.
+pub struct Waker {
+    read: OwnedFd,
+    write: OwnedFd,
+    /// Whether a wake-up is on its way, so that a burst costs one system call.
+    pending: AtomicBool,
+}
+
+impl Waker {
+    /// Makes a waker.
+    pub fn new() -> io::Result<Self> {
+        let (read, write) = pipe_with(PipeFlags::NONBLOCK | PipeFlags::CLOEXEC)?;
+        Ok(Self { read, write, pending: AtomicBool::new(false) })
+    }
+
+    /// Ends the other thread's wait, now or the next one.
+    pub fn wake(&self) {
+        // AcqRel: what was handed over before the wake-up is seen by whoever clears the flag after it.
+        if !self.pending.swap(true, Ordering::AcqRel) {
+            // A full pipe holds a wake-up already.
+            let _ = rustix::io::write(&self.write, &[1]);
+        }
+    }
+
+    /// The end that signals write to; [`rustix::io::write`] to it wakes as [`Self::wake`] does.
+    pub fn signal_fd(&self) -> BorrowedFd<'_> {
+        self.write.as_fd()
+    }
+
+    /// Waits until a descriptor is readable, the time is over, or the thread is woken.
+    pub fn wait(&self, descriptors: &[BorrowedFd<'_>], timeout: Duration) -> io::Result<()> {
+        const DESCRIPTORS_MAX: usize = LINKS_MAX + 1;
+        let mut fds = ArrayVec::<PollFd<'_>, DESCRIPTORS_MAX>::new();
+        fds.push(PollFd::new(&self.read, PollFlags::IN));
+        fds.extend(
+            descriptors
+                .iter()
+                .take(LINKS_MAX)
+                .map(|fd| PollFd::from_borrowed_fd(*fd, PollFlags::IN)),
+        );
+        let timeout = Timespec {
+            tv_sec: i64::try_from(timeout.as_secs()).unwrap_or(i64::MAX),
+            tv_nsec: timeout.subsec_nanos().into(),
+        };
+        match poll(&mut fds, Some(&timeout)) {
+            Ok(_) | Err(rustix::io::Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+        if fds[0].revents().contains(PollFlags::IN) {
+            let mut drained = [0; 64];
+            // Cleared before reading: a wake-up in between writes again, and none is lost.
+            self.pending.store(false, Ordering::Release);
+            while matches!(rustix::io::read(&self.read, &mut drained), Ok(64)) {}
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wake_up_before_the_wait_ends_it_at_once() {
+        let waker = Waker::new().unwrap();
+        waker.wake();
+        waker.wake();
+        waker.wait(&[], Duration::from_secs(3600)).unwrap();
+    }
+
+    #[test]
+    fn a_wake_up_from_another_thread_ends_the_wait() {
+        let waker = std::sync::Arc::new(Waker::new().unwrap());
+        let other = std::sync::Arc::clone(&waker);
+        let thread = std::thread::spawn(move || other.wake());
+        waker.wait(&[], Duration::from_secs(3600)).unwrap();
+        thread.join().unwrap();
+    }
+}

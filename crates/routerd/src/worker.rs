@@ -1,0 +1,227 @@
+//! The worker thread: links in, pipeline, links out.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use arrayvec::ArrayVec;
+use crossbeam::channel::{Receiver, Sender};
+use link::{Link, LinkState};
+use packet::{Batch, Instant, LinkId};
+use pipeline::{Egress, LINKS_MAX, Snapshot, Worker};
+use tracing::{info, warn};
+
+use crate::clock::Clock;
+use crate::shared::{Command, LinkEvent, Report, ShaperReport, Shared};
+
+/// Longest sleep of an idle worker: sessions expire and carriers are noticed within it.
+const IDLE_TICK: Duration = Duration::from_millis(500);
+
+/// Opens a link again after it vanished.
+pub type Reopen = fn(&str, LinkId) -> Result<Box<dyn Link>>;
+
+/// A link, or the memory of one.
+struct Port {
+    name: String,
+    link: Option<Box<dyn Link>>,
+    state: LinkState,
+}
+
+/// Everything that the worker thread owns.
+pub struct WorkerThread {
+    ports: Vec<Port>,
+    worker: Worker,
+    egress: Egress,
+    shared: Arc<Shared>,
+    commands: Receiver<Command>,
+    events: Sender<LinkEvent>,
+    clock: Clock,
+    reopen: Reopen,
+    checked_at: Instant,
+}
+
+impl WorkerThread {
+    /// Takes over the links, in the order of their ids.
+    pub fn new(
+        links: Vec<Box<dyn Link>>,
+        worker: Worker,
+        egress: Egress,
+        shared: Arc<Shared>,
+        mailbox: (Receiver<Command>, Sender<LinkEvent>),
+        clock: Clock,
+        reopen: Reopen,
+    ) -> Self {
+        let mut ports = Vec::with_capacity(links.len());
+        for mut link in links {
+            let (name, state) = (link.name().to_owned(), link.state());
+            ports.push(Port { name, link: Some(link), state });
+        }
+        let (commands, events) = mailbox;
+        let checked_at = clock.now();
+        Self { ports, worker, egress, shared, commands, events, clock, reopen, checked_at }
+    }
+
+    /// Runs until told to stop; a failure is reported to the control thread.
+    pub fn run(mut self) {
+        if let Err(error) = self.forward() {
+            // The control thread is the only one left to tell; if it is gone, so is the router.
+            let _ = self.events.send(LinkEvent::Failed(format!("{error:#}")));
+            self.wake_control();
+        }
+    }
+
+    fn forward(&mut self) -> Result<()> {
+        let mut batch = Batch::new();
+        loop {
+            let now = self.clock.now();
+            if !self.obey(now) {
+                return Ok(());
+            }
+            let shared = Arc::clone(&self.shared);
+            let snapshot = shared.snapshot.load();
+            let mut busy = self.receive(&mut batch, &snapshot, now);
+            busy |= self.worker.take_injected(&mut self.egress, &snapshot, now) > 0;
+            self.egress.dequeue(now, &shared.counters);
+            self.flush();
+            self.worker.expire(&snapshot, now);
+            if shared.rings.has_punts() {
+                self.wake_control();
+            }
+            if now.saturating_since(self.checked_at) >= IDLE_TICK {
+                self.checked_at = now;
+                self.check_links();
+            }
+            if !busy {
+                drop(snapshot);
+                self.wait()?;
+            }
+        }
+    }
+
+    /// Carries out commands; `false` if the last one was to stop.
+    fn obey(&mut self, now: Instant) -> bool {
+        while let Ok(command) = self.commands.try_recv() {
+            match command {
+                Command::Kill(id) => {
+                    self.worker.kill(id, now);
+                }
+                Command::Shape(shapers) => {
+                    self.egress.replace_shapers(shapers, &self.shared.counters);
+                }
+                Command::Report(reply) => {
+                    let report = self.report();
+                    // Whoever asked may have given up.
+                    let _ = reply.send(report);
+                }
+                Command::Stop => return false,
+            }
+        }
+        true
+    }
+
+    /// Takes one batch from each link and sends what it became before the next, so that buffers stay few
+    /// and warm.
+    fn receive(&mut self, batch: &mut Batch, snapshot: &Snapshot, now: Instant) -> bool {
+        let mut busy = false;
+        for index in 0..self.ports.len() {
+            let Some(link) = &mut self.ports[index].link else { continue };
+            let received = link.recv(batch, self.egress.large_pool());
+            if !batch.is_empty() {
+                busy = true;
+                self.worker.receive(batch, &mut self.egress, snapshot, now);
+                self.flush();
+            }
+            if let Err(error) = received {
+                warn!(link = self.ports[index].name, %error, "receive failed");
+                self.check_links();
+            }
+        }
+        busy
+    }
+
+    fn flush(&mut self) {
+        for (index, port) in self.ports.iter_mut().enumerate() {
+            let id = LinkId(index as u8);
+            self.egress.flush(id, &self.shared.counters, |packets| match &mut port.link {
+                Some(link) => {
+                    let report = link.send(packets);
+                    report.refused + report.would_block
+                }
+                None => packets.len(),
+            });
+        }
+    }
+
+    fn wait(&mut self) -> Result<()> {
+        let now = self.clock.now();
+        let shaped = self.egress.poll_timeout(now).map(|at| at.saturating_since(now));
+        let timeout = shaped.map_or(IDLE_TICK, |shaped| shaped.min(IDLE_TICK));
+        let descriptors: ArrayVec<_, LINKS_MAX> = self
+            .ports
+            .iter()
+            .filter(|port| port.state == LinkState::Up)
+            .filter_map(|port| port.link.as_ref()?.poll_fd())
+            .collect();
+        self.shared.worker.wait(&descriptors, timeout).context("wait for the links")
+    }
+
+    fn wake_control(&self) {
+        self.shared.control.wake();
+    }
+
+    /// Notices carriers that came or went, and opens links again that vanished.
+    fn check_links(&mut self) {
+        for index in 0..self.ports.len() {
+            let id = LinkId(index as u8);
+            let port = &mut self.ports[index];
+            let state = match &mut port.link {
+                Some(link) => link.state(),
+                None => LinkState::Gone,
+            };
+            if state == LinkState::Gone {
+                self.revive(index);
+            }
+            let port = &mut self.ports[index];
+            if state != port.state {
+                port.state = state;
+                self.tell(LinkEvent::State(id, state));
+            }
+        }
+    }
+
+    fn revive(&mut self, index: usize) {
+        let id = LinkId(index as u8);
+        let port = &mut self.ports[index];
+        port.link = None;
+        let Ok(link) = (self.reopen)(&port.name, id) else { return };
+        info!(link = port.name, "link is back");
+        let event = LinkEvent::Reopened(id, link.mac(), link.mtu());
+        port.link = Some(link);
+        self.tell(event);
+    }
+
+    fn tell(&self, event: LinkEvent) {
+        // A full mailbox means that the control thread is stuck; the next check tells again.
+        if self.events.try_send(event).is_ok() {
+            self.wake_control();
+        }
+    }
+
+    fn report(&mut self) -> Report {
+        let links = self.ports.iter_mut().map(|port| match &mut port.link {
+            Some(link) => (port.state, link.counters()),
+            None => (LinkState::Gone, link::LinkCounters::default()),
+        });
+        let links = links.collect();
+        let shapers = self.egress.shapers_mut();
+        let shaper = |shaper: &Option<qos::Shaper>| {
+            shaper.as_ref().map(|shaper| ShaperReport {
+                rate_bits_per_sec: shaper.rate().bits_per_sec(),
+                backlog_bytes: shaper.backlog_bytes(),
+                backlog_packets: shaper.backlog_packets(),
+                stats: shaper.stats().clone(),
+            })
+        };
+        Report { links, upload: shaper(&shapers.upload), download: shaper(&shapers.download) }
+    }
+}
