@@ -27,5 +27,5 @@ mod rule;
 mod zone;
 
 pub use address::{AddressPolicy, LinkPolicy, Role};
-pub use rule::{Opening, Rule, first_match};
+pub use rule::{FirstPacket, Rule, first_match};
 pub use zone::{Action, Zone, ZonePolicy};

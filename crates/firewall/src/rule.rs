@@ -28,7 +28,7 @@ pub struct Rule {
 
 /// The first packet of a flow, as rules see it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Opening {
+pub struct FirstPacket {
     /// The zone that it came from.
     pub from: Zone,
     /// The zone that it goes to.
@@ -42,7 +42,7 @@ pub struct Opening {
 }
 
 impl Rule {
-    fn matches(&self, opening: &Opening) -> bool {
+    fn matches(&self, opening: &FirstPacket) -> bool {
         let Self { action: _, from, to, protocols, ports, source, destination } = self;
         *from == opening.from
             && to.is_none_or(|to| to == opening.to)
@@ -55,7 +55,7 @@ impl Rule {
 
 /// What the first rule that matches says; `None` leaves it to the zones.
 #[must_use]
-pub fn first_match(rules: &[Rule], opening: &Opening) -> Option<Action> {
+pub fn first_match(rules: &[Rule], opening: &FirstPacket) -> Option<Action> {
     rules.iter().find(|rule| rule.matches(opening)).map(|rule| rule.action)
 }
 
@@ -67,8 +67,8 @@ mod tests {
     const HOME: Zone = Zone::Lan(LinkId(1));
     const DMZ: Zone = Zone::Lan(LinkId(2));
 
-    fn opening(protocol: Protocol, port: u16) -> Opening {
-        Opening {
+    fn opening(protocol: Protocol, port: u16) -> FirstPacket {
+        FirstPacket {
             from: HOME,
             to: Zone::Wan,
             protocol,

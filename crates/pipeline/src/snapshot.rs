@@ -3,7 +3,7 @@
 use std::net::Ipv4Addr;
 
 use config::{Config, MssClamp, Ping, WanMode};
-use firewall::{Action, AddressPolicy, LinkPolicy, Opening, Rule, Zone, ZonePolicy};
+use firewall::{Action, AddressPolicy, FirstPacket, LinkPolicy, Rule, Zone, ZonePolicy};
 use forwarding::{NextHop, Route, Routes};
 use ipnet::Ipv4Net;
 use packet::{DropReason, LinkId, MacAddr, Protocol};
@@ -142,7 +142,7 @@ impl Snapshot {
     ///
     /// # Errors
     /// [`DropReason::PolicyDenied`] if not.
-    pub fn check_policy(&self, opening: &Opening) -> Result<(), DropReason> {
+    pub fn check_policy(&self, opening: &FirstPacket) -> Result<(), DropReason> {
         match firewall::first_match(&self.rules, opening) {
             Some(Action::Allow) => Ok(()),
             Some(Action::Deny) => Err(DropReason::PolicyDenied),

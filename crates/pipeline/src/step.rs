@@ -2,7 +2,7 @@
 
 use std::net::Ipv4Addr;
 
-use firewall::{Opening, Zone};
+use firewall::{FirstPacket, Zone};
 use flow_table::{Hash, Pass};
 use forwarding::{NeighbourRef, Neighbours, Route};
 use nat::{
@@ -13,8 +13,8 @@ use packet::gso;
 use packet::header::{destination_mac, ipv4, put_macs, seal_ipv4};
 use packet::icmp::{self, ErrorKind};
 use packet::{
-    Datagram, DropReason, IcmpKind, Instant, Internal, L4, LinkId, MacAddr, PacketBuf, Protocol,
-    PuntReason, Side,
+    Datagram, DropReason, FlowKey, IcmpKind, Instant, Internal, L4, LinkId, MacAddr, PacketBuf,
+    Protocol, PuntReason, Side,
 };
 
 use crate::counters::Counters;
@@ -97,14 +97,14 @@ impl<'a> Step<'a> {
     ) -> Opening<'a> {
         let (first, key) = (hit.value_at(0), hit.key_at(0).0);
         let by_policy = matches!(first.direction(), Direction::Outbound | Direction::Routed);
-        let opening = Opening {
+        let first_packet = FirstPacket {
             from: Zone::of(first.ingress()),
             to: Zone::of(first.next_hop().egress),
             protocol: key.protocol(),
             source: key.source(),
             destination: key.destination(),
         };
-        if by_policy && self.snapshot.check_policy(&opening).is_err() {
+        if by_policy && self.snapshot.check_policy(&first_packet).is_err() {
             self.engine.kill(self.pass, hit.id(), self.now);
             return self.open(packet, datagram);
         }
@@ -121,7 +121,7 @@ impl<'a> Step<'a> {
         from: LinkId,
         to: LinkId,
     ) -> Result<(), DropReason> {
-        self.snapshot.check_policy(&Opening {
+        self.snapshot.check_policy(&FirstPacket {
             from: Zone::of(from),
             to: Zone::of(to),
             protocol: datagram.protocol(),
@@ -143,12 +143,12 @@ impl<'a> Step<'a> {
         if flow.ingress() != packet.ingress {
             return DropReason::SourceSpoofed.into();
         }
+        if packet.ingress != LinkId::LOCAL && destination_mac(packet.frame()).is_group() {
+            return DropReason::Broadcast.into();
+        }
         let hop = flow.next_hop();
         if hop.egress == LinkId::LOCAL {
-            self.note(packet, datagram, hit);
-            keep_alive(packet, datagram);
-            flow.apply(packet, datagram);
-            return Verdict::Punt(PuntReason::Local);
+            return self.deliver(packet, datagram, hit);
         }
         let Some(egress) = self.snapshot.link(hop.egress) else {
             return DropReason::LinkDown.into();
@@ -172,6 +172,25 @@ impl<'a> Step<'a> {
         flow.apply(packet, datagram);
         put_macs(packet.frame_mut(), mac, egress.mac);
         Verdict::Forward(hop.egress)
+    }
+
+    /// Rewrites a packet of a flow of the router itself. What arrives has arrived, however low its TTL.
+    fn deliver(
+        &mut self,
+        packet: &mut PacketBuf,
+        datagram: &Datagram,
+        hit: SessionHit<'a>,
+    ) -> Verdict {
+        self.note(packet, datagram, hit);
+        if datagram.ttl <= 1 {
+            let (l3, l4) = (usize::from(datagram.l3), usize::from(datagram.l4));
+            let frame = packet.frame_mut();
+            // The rewrite lowers it.
+            frame[l3 + ipv4::TTL] = 2;
+            seal_ipv4(frame, l3, l4 - l3);
+        }
+        hit.value().apply(packet, datagram);
+        Verdict::Punt(PuntReason::Local)
     }
 
     /// Counts a packet and follows its connection's state.
@@ -326,7 +345,10 @@ impl<'a> Step<'a> {
         let hop = self.hop_via(&route, destination)?;
         let translated = route.egress == LinkId::WAN
             && self.snapshot.nat.external != Some(datagram.source.address);
-        if translated && datagram.transport != L4::Icmp(IcmpKind::Error) {
+        if translated && datagram.transport == L4::Icmp(IcmpKind::Error) {
+            return Err(self.translate_error(packet, datagram));
+        }
+        if translated {
             let back = NextHop { egress: LinkId::LOCAL, neighbour: NeighbourRef::NONE.to_bits() };
             return self.open_flow(datagram, LinkId::LOCAL, Translation::Outbound, hop, back);
         }
@@ -352,11 +374,25 @@ impl<'a> Step<'a> {
         if datagram.ttl <= 1 {
             return DropReason::TtlExpired.into();
         }
+        if let Err(reason) = self.check_error(packet, datagram) {
+            return reason.into();
+        }
         packet.set_len(datagram.end as usize);
         match self.tables.translate_error(self.pass, packet, datagram, self.side) {
             Ok(hop) if hop.egress == LinkId::LOCAL => Verdict::Punt(PuntReason::Local),
             Ok(hop) => self.address(packet, hop),
             Err(reason) => reason.into(),
+        }
+    }
+
+    /// An error must arrive where the flow's own packets do, or any LAN could speak for the hosts of another.
+    fn check_error(&self, packet: &PacketBuf, datagram: &Datagram) -> Result<(), DropReason> {
+        let inner = icmp::embedded(packet.frame(), datagram)?;
+        let key = FlowKey::new(inner.protocol, inner.destination, inner.source, self.side);
+        match self.tables.sessions().lookup(self.pass, &SessionKey(key)) {
+            Some(hit) if hit.value().ingress() == packet.ingress => Ok(()),
+            Some(_) => Err(DropReason::SourceSpoofed),
+            None => Err(DropReason::IcmpNoSession),
         }
     }
 
@@ -439,14 +475,4 @@ fn no_group(packet: &PacketBuf, destination: Ipv4Addr) -> Result<(), Verdict> {
         return Err(DropReason::Broadcast.into());
     }
     Ok(())
-}
-
-/// A packet that ends at the router may arrive with its last TTL; the rewrite counts a hop that there is not.
-#[inline]
-fn keep_alive(packet: &mut PacketBuf, datagram: &Datagram) {
-    if datagram.ttl <= 1 {
-        let (l3, l4) = (usize::from(datagram.l3), usize::from(datagram.l4));
-        packet.frame_mut()[l3 + ipv4::TTL] = 2;
-        seal_ipv4(packet.frame_mut(), l3, l4 - l3);
-    }
 }
