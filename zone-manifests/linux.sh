@@ -91,7 +91,7 @@ After=network-pre.target systemd-udev-settle.service
 [Service]
 Type=oneshot
 RemainAfterExit=yes
-ExecStart=/opt/zone-router/bin/routerctl zone apply --links-only --config /etc/zone-router/router.toml
+ExecStart=/opt/zone-router/bin/routerctl zone apply --service none --config /etc/zone-router/router.toml
 END
 
 # the unit is as the zone needs it

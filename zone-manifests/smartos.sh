@@ -33,7 +33,7 @@ cat > /opt/custom/zone-router/state/zones/router.vmadm.json <<'END'
   "max_locked_memory": 256,
   "cpu_cap": 200,
   "max_lwps": 2000,
-  "quota": 5,
+  "quota": 10,
   "limit_priv": "default",
   "firewall_enabled": false,
   "nics": [

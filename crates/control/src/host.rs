@@ -97,7 +97,20 @@ pub enum Failure {
 /// # Errors
 /// The step that failed. Nothing is taken back: what exists is found by the next plan.
 pub fn apply(plan: &Plan, host: &mut dyn Host) -> Result<(), ApplyError> {
+    apply_watched(plan, host, |_| ())
+}
+
+/// Like [`apply`]; `watch` sees each step before it is carried out.
+///
+/// # Errors
+/// As [`apply`].
+pub fn apply_watched(
+    plan: &Plan,
+    host: &mut dyn Host,
+    mut watch: impl FnMut(&Step),
+) -> Result<(), ApplyError> {
     for (index, step) in plan.steps.iter().enumerate() {
+        watch(step);
         tracing::info!(reason = %step.reason, action = %step.action.summary(), "apply");
         act(&step.action, host).map_err(|failure| ApplyError {
             step: Box::new(step.clone()),

@@ -35,7 +35,7 @@ pub use desired::{
     Attachment, DesiredLink, DesiredZone, HostLink, ImageUuid, LinkName, NameError, Platform,
     ServiceKind, VlanId, ZoneName,
 };
-pub use host::{ApplyError, Failure, Host, LocalHost, ObserveError, Output, apply};
+pub use host::{ApplyError, Failure, Host, LocalHost, ObserveError, Output, apply, apply_watched};
 pub use manifests::{Manifest, manifests};
 pub use record::Record;
 pub use step::{Action, Plan, Step};
@@ -52,13 +52,24 @@ pub enum Observed {
 }
 
 impl Observed {
-    /// A host of the platform on which nothing was made yet and whose NICs are not known.
+    /// A host on which nothing was made yet and that has what the zone's links are attached to: for a
+    /// plan that is read on another machine.
     #[must_use]
-    pub fn nothing(platform: &Platform) -> Self {
-        match platform {
-            Platform::Linux => Self::Linux(linux::Observed::default()),
-            Platform::Illumos { .. } => Self::Illumos(illumos::Observed::default()),
-            Platform::Smartos { .. } => Self::Smartos(smartos::Observed::default()),
+    pub fn fresh(desired: &DesiredZone) -> Self {
+        let lower = desired.links.iter().filter_map(|link| match &link.over {
+            Attachment::Existing(lower) => Some((lower.to_string(), link.mtu)),
+            Attachment::Etherstub(_) => None,
+        });
+        match desired.platform {
+            Platform::Linux => Self::Linux(linux::Observed::with_nics(lower)),
+            Platform::Illumos { .. } => Self::Illumos(illumos::Observed {
+                links: lower.map(|(name, _)| name).collect(),
+                ..illumos::Observed::default()
+            }),
+            Platform::Smartos { .. } => Self::Smartos(smartos::Observed {
+                tags: lower.map(|(name, _)| (name, "normal".to_owned())).collect(),
+                ..smartos::Observed::default()
+            }),
         }
     }
 }

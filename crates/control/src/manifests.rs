@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use config::{Brand, ZoneCaps};
+use config::{Brand, ZoneCaps, defaults};
 
 use crate::{
     Attachment, DesiredLink, DesiredZone, Observed, PlanError, Platform, ServiceKind, illumos,
@@ -44,18 +44,23 @@ pub fn manifests() -> Result<Vec<Manifest>, PlanError> {
     let manifest = |name, contents| Manifest { name, contents };
     Ok(vec![
         manifest("omnios.zonecfg", illumos::zonecfg(&omnios)?),
-        manifest("omnios.sh", plan(&omnios, &with_nic(&omnios))?.script()),
+        manifest("omnios.sh", plan(&omnios, &Observed::fresh(&omnios))?.script()),
         manifest("smartos.vmadm.json", smartos::payload(&smart)?),
-        manifest("smartos.sh", plan(&smart, &with_nic(&smart))?.script()),
+        manifest("smartos.sh", plan(&smart, &Observed::fresh(&smart))?.script()),
         manifest("zone-router-router-links.service", links_unit),
         manifest("zone-router-router.service", service_unit),
-        manifest("linux.sh", plan(&debian, &with_nic(&debian))?.script()),
+        manifest("linux.sh", plan(&debian, &Observed::fresh(&debian))?.script()),
     ])
 }
 
-/// What the example may use: a small zone with room for some hundred thousand sessions.
-const CAPS: ZoneCaps =
-    ZoneCaps { memory_mib: 512, swap_mib: 1024, locked_mib: 256, cpu_percent: 200, quota_gib: 5 };
+/// What the example may use: the defaults of a configuration.
+const CAPS: ZoneCaps = ZoneCaps {
+    memory_mib: defaults::MEMORY_MIB,
+    swap_mib: defaults::MEMORY_MIB * 2,
+    locked_mib: defaults::MEMORY_MIB / 2,
+    cpu_percent: defaults::CPU_PERCENT,
+    quota_gib: defaults::QUOTA_GIB,
+};
 
 /// The example: names in order WAN, LAN.
 pub(crate) fn example(platform: Platform, links: [&str; 2], nic: &str) -> DesiredZone {
@@ -87,34 +92,4 @@ pub(crate) fn example(platform: Platform, links: [&str; 2], nic: &str) -> Desire
         service,
         caps: CAPS,
     }
-}
-
-/// A fresh host that has the example's NIC.
-fn with_nic(desired: &DesiredZone) -> Observed {
-    let nics = desired.links.iter().filter_map(|link| match &link.over {
-        Attachment::Existing(nic) => Some(nic.to_string()),
-        Attachment::Etherstub(_) => None,
-    });
-    let mut observed = Observed::nothing(&desired.platform);
-    for nic in nics {
-        match &mut observed {
-            Observed::Linux(host) => {
-                host.service.systemd = true;
-                host.links.push(linux::LinkSeen {
-                    name: nic,
-                    mtu: 1500,
-                    is_up: true,
-                    ipv6_automatic: Some(true),
-                    ..linux::LinkSeen::default()
-                });
-            }
-            Observed::Illumos(host) => {
-                host.links.insert(nic);
-            }
-            Observed::Smartos(host) => {
-                host.tags.insert(nic, "normal".to_owned());
-            }
-        }
-    }
-    observed
 }

@@ -71,12 +71,17 @@ impl Default for LinkCounts {
 /// All numbers of one worker.
 #[derive(Debug)]
 pub struct Counters {
+    /// Sessions opened.
+    pub opened: Counter,
     links: Vec<CachePadded<LinkCounts>>,
 }
 
 impl Default for Counters {
     fn default() -> Self {
-        Self { links: (0..LINKS_MAX).map(|_| CachePadded::default()).collect() }
+        Self {
+            opened: Counter::default(),
+            links: (0..LINKS_MAX).map(|_| CachePadded::default()).collect(),
+        }
     }
 }
 

@@ -17,6 +17,7 @@ use packet::{
     PuntReason, Side,
 };
 
+use crate::counters::Counters;
 use crate::limit::IcmpLimit;
 use crate::mss;
 use crate::snapshot::{LinkFacts, Snapshot};
@@ -40,6 +41,7 @@ pub(crate) struct Step<'a> {
     pub tables: &'a Tables,
     pub neighbours: &'a Neighbours,
     pub limit: &'a mut IcmpLimit,
+    pub counters: &'a Counters,
     pub pass: &'a Pass<'a>,
     pub snapshot: &'a Snapshot,
     pub now: Instant,
@@ -316,7 +318,9 @@ impl<'a> Step<'a> {
         reverse: NextHop,
     ) -> Opening<'a> {
         let request = OpenRequest { datagram, ingress, translation, forward, reverse };
-        self.engine.open(self.pass, &request, &self.snapshot.nat, self.now).map_err(Verdict::Drop)
+        let opened = self.engine.open(self.pass, &request, &self.snapshot.nat, self.now)?;
+        self.counters.opened.add(1);
+        Ok(opened)
     }
 
     /// Translates an ICMP error by the flow of the packet that it embeds.

@@ -31,6 +31,21 @@ pub struct Observed {
     pub service: ServiceSeen,
 }
 
+impl Observed {
+    /// A host of which only the NICs are known, with the MTU of each.
+    pub(crate) fn with_nics(nics: impl Iterator<Item = (String, u16)>) -> Self {
+        let nic = |(name, mtu): (String, u16)| LinkSeen {
+            name,
+            mtu: u32::from(mtu),
+            is_up: true,
+            ipv6_automatic: Some(true),
+            ..LinkSeen::default()
+        };
+        let service = ServiceSeen { systemd: true, ..ServiceSeen::default() };
+        Self { links: nics.map(nic).collect(), service, ..Self::default() }
+    }
+}
+
 /// A network namespace.
 #[derive(Clone, PartialEq, Debug, Default)]
 pub struct ZoneSeen {

@@ -246,7 +246,7 @@ pub(crate) fn unit_texts(desired: &DesiredZone) -> [String; 2] {
          [Service]\n\
          Type=oneshot\n\
          RemainAfterExit=yes\n\
-         ExecStart={routerctl} zone apply --links-only --config {config}\n"
+         ExecStart={routerctl} zone apply --service none --config {config}\n"
     );
     let service = format!(
         "[Unit]\n\
