@@ -111,7 +111,7 @@ over = \"igb0\"
 
 fn make_zone(house: &House, programs: &Programs) -> Result<String> {
     let config = house.config_path();
-    for verb in ["plan", "apply --links-only"] {
+    for verb in ["plan", "apply --service none"] {
         show_command("host", &format!("routerctl zone {verb} --config router.toml"));
         let words = ["zone"].into_iter().chain(verb.split(' ')).chain(["--config"]);
         let argv = [programs.routerctl.as_os_str()].into_iter().chain(words.map(AsRef::as_ref));

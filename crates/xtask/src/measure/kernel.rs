@@ -13,10 +13,12 @@ const LAN: &str = "10.0.0.254";
 /// Its address on the ISP's subnet, outside the ISP's pool.
 const WAN: &str = "198.51.100.20";
 
-const RULES: &str = "table ip nat { chain postrouting {
-    type nat hook postrouting priority srcnat; policy accept;
-    oifname \"wan0\" masquerade
-} }
+const RULES: &str = "table ip nat {
+    chain postrouting {
+        type nat hook postrouting priority srcnat; policy accept;
+        oifname \"wan0\" masquerade
+    }
+}
 ";
 
 /// A running kernel router.
