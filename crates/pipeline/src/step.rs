@@ -2,7 +2,7 @@
 
 use std::net::Ipv4Addr;
 
-use firewall::Zone;
+use firewall::{Opening, Zone};
 use flow_table::{Hash, Pass};
 use forwarding::{NeighbourRef, Neighbours, Route};
 use nat::{
@@ -10,7 +10,7 @@ use nat::{
     Translation,
 };
 use packet::gso;
-use packet::header::{destination_mac, put_macs};
+use packet::header::{destination_mac, ipv4, put_macs, seal_ipv4};
 use packet::icmp::{self, ErrorKind};
 use packet::{
     Datagram, DropReason, IcmpKind, Instant, Internal, L4, LinkId, MacAddr, PacketBuf, Protocol,
@@ -60,8 +60,14 @@ impl<'a> Step<'a> {
         datagram: &Datagram,
         hash: Hash,
     ) -> (Verdict, Tag) {
-        let key = SessionKey(datagram.key(self.side));
-        let found = self.tables.sessions().lookup_hashed(self.pass, hash, &key);
+        let found = match datagram.transport {
+            // An error belongs to the flow of the packet that it embeds.
+            L4::Icmp(IcmpKind::Error) => None,
+            L4::Icmp(_) | L4::Tcp { .. } | L4::Udp => {
+                let key = SessionKey(datagram.key(self.side));
+                self.tables.sessions().lookup_hashed(self.pass, hash, &key)
+            }
+        };
         let opened = match found {
             Some(hit) if hit.value().generation() == self.snapshot.generation => Ok(hit),
             Some(hit) => self.check_again(packet, datagram, hit),
@@ -89,10 +95,16 @@ impl<'a> Step<'a> {
         datagram: &Datagram,
         hit: SessionHit<'a>,
     ) -> Opening<'a> {
-        let first = hit.value_at(0);
+        let (first, key) = (hit.value_at(0), hit.key_at(0).0);
         let by_policy = matches!(first.direction(), Direction::Outbound | Direction::Routed);
-        let (from, to) = (first.ingress(), first.next_hop().egress);
-        if by_policy && self.check_zones(from, to).is_err() {
+        let opening = Opening {
+            from: Zone::of(first.ingress()),
+            to: Zone::of(first.next_hop().egress),
+            protocol: key.protocol(),
+            source: key.source(),
+            destination: key.destination(),
+        };
+        if by_policy && self.snapshot.check_policy(&opening).is_err() {
             self.engine.kill(self.pass, hit.id(), self.now);
             return self.open(packet, datagram);
         }
@@ -103,8 +115,19 @@ impl<'a> Step<'a> {
         }
     }
 
-    fn check_zones(&self, from: LinkId, to: LinkId) -> Result<(), DropReason> {
-        self.snapshot.zones.check(Zone::of(from), Zone::of(to))
+    fn check_policy(
+        &self,
+        datagram: &Datagram,
+        from: LinkId,
+        to: LinkId,
+    ) -> Result<(), DropReason> {
+        self.snapshot.check_policy(&Opening {
+            from: Zone::of(from),
+            to: Zone::of(to),
+            protocol: datagram.protocol(),
+            source: datagram.source,
+            destination: datagram.destination,
+        })
     }
 
     /// Rewrites a packet of a flow. Until the neighbour is known the packet stays untouched, for it may come
@@ -123,6 +146,7 @@ impl<'a> Step<'a> {
         let hop = flow.next_hop();
         if hop.egress == LinkId::LOCAL {
             self.note(packet, datagram, hit);
+            keep_alive(packet, datagram);
             flow.apply(packet, datagram);
             return Verdict::Punt(PuntReason::Local);
         }
@@ -216,7 +240,7 @@ impl<'a> Step<'a> {
             let kind = ErrorKind::NetworkUnreachable;
             return Err(self.reply(packet, datagram, kind, self.snapshot.no_route()));
         };
-        if self.check_zones(ingress, route.egress).is_err() {
+        if self.check_policy(datagram, ingress, route.egress).is_err() {
             let kind = ErrorKind::AdministrativelyProhibited;
             return Err(self.reply(packet, datagram, kind, DropReason::PolicyDenied));
         }
@@ -247,7 +271,7 @@ impl<'a> Step<'a> {
                 Err(reason) => return Err(reason.into()),
             }
         }
-        self.check_zones(ingress, LinkId::LOCAL)?;
+        self.check_policy(datagram, ingress, LinkId::LOCAL)?;
         Err(Verdict::Punt(PuntReason::Local))
     }
 
@@ -415,4 +439,14 @@ fn no_group(packet: &PacketBuf, destination: Ipv4Addr) -> Result<(), Verdict> {
         return Err(DropReason::Broadcast.into());
     }
     Ok(())
+}
+
+/// A packet that ends at the router may arrive with its last TTL; the rewrite counts a hop that there is not.
+#[inline]
+fn keep_alive(packet: &mut PacketBuf, datagram: &Datagram) {
+    if datagram.ttl <= 1 {
+        let (l3, l4) = (usize::from(datagram.l3), usize::from(datagram.l4));
+        packet.frame_mut()[l3 + ipv4::TTL] = 2;
+        seal_ipv4(packet.frame_mut(), l3, l4 - l3);
+    }
 }
