@@ -118,8 +118,8 @@ pub const TIMEOUT_MAX: Duration = Duration::from_secs(7 * 86_400);
 pub const SESSIONS_MIN: u64 = 1024;
 /// Most sessions that may be asked for: 2^26, several GiB.
 pub const SESSIONS_LIMIT: u64 = 1 << 26;
-/// Mappings per host: a quarter of the ports of one protocol, so that no host starves the others (RFC
-/// 6888 REQ-4).
+/// Mappings per host: a quarter of the ports of one protocol, so that no host starves the others
+/// (RFC 6888 REQ-4).
 pub const MAPPINGS_PER_HOST_MAX: usize = 16_384;
 /// Fewest mappings per host: one busy page.
 pub const MAPPINGS_PER_HOST_MIN: u64 = 64;

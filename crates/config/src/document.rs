@@ -1,7 +1,8 @@
 //! The file as a tree of values that remember their place.
 //!
-//! A [`Section`] hands out its values by key and knows at the end which keys nobody asked for. Whatever is
-//! wrong goes to [`Problems`], and reading goes on, so that the operator sees everything at once.
+//! A [`Section`] hands out its values by key and knows at the end which keys nobody asked for.
+//! Whatever is wrong goes to [`Problems`], and reading goes on, so that the operator sees
+//! everything at once.
 
 use std::cell::RefCell;
 use std::ops::{Range, RangeInclusive};
@@ -106,12 +107,7 @@ impl<'t> Section<'t> {
         key: &'static str,
         parse: impl FnOnce(&str) -> Result<T, Fault>,
     ) -> Option<At<T>> {
-        let value = self.take(key)?;
-        let Some(text) = value.get_ref().as_str() else {
-            self.wrong_kind(key, value, "a text", format!("{key} = \"…\""));
-            return None;
-        };
-        self.parsed(text, value.span(), parse)
+        self.text_like(key, "…", parse)
     }
 
     /// Like [`text`](Self::text), and its absence is reported with an example of the line.
@@ -122,7 +118,7 @@ impl<'t> Section<'t> {
         parse: impl FnOnce(&str) -> Result<T, Fault>,
     ) -> Option<At<T>> {
         self.require(key, &format!("{key} = \"{example}\""))?;
-        self.text(key, parse)
+        self.text_like(key, example, parse)
     }
 
     /// Reports when `key` is absent.
@@ -136,7 +132,8 @@ impl<'t> Section<'t> {
         None
     }
 
-    /// The texts in the list at `key`, each read by `parse`; empty when absent. A text alone is refused.
+    /// The texts in the list at `key`, each read by `parse`; empty when absent. A text alone is
+    /// refused.
     pub(crate) fn list<T>(
         &mut self,
         key: &'static str,
@@ -305,6 +302,20 @@ impl<'t> Section<'t> {
             self.asked.push(key);
         }
         self.table?.get(key)
+    }
+
+    fn text_like<T>(
+        &mut self,
+        key: &'static str,
+        example: &str,
+        parse: impl FnOnce(&str) -> Result<T, Fault>,
+    ) -> Option<At<T>> {
+        let value = self.take(key)?;
+        let Some(text) = value.get_ref().as_str() else {
+            self.wrong_kind(key, value, "a text", format!("{key} = \"{example}\""));
+            return None;
+        };
+        self.parsed(text, value.span(), parse)
     }
 
     fn parsed<T>(

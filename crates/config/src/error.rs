@@ -10,8 +10,8 @@ use crate::fault::Fault;
 
 /// Why a file is no configuration: every problem that could be found, in file order.
 ///
-/// A [`Diagnostic`] whose related diagnostics are the problems; [`report`](Self::report) renders it for
-/// people, [`lines`](Self::lines) for logs and the API.
+/// A [`Diagnostic`] whose related diagnostics are the problems; [`report`](Self::report) renders it
+/// for people, [`lines`](Self::lines) for logs and the API.
 #[derive(Debug)]
 pub struct LoadError {
     file: String,

@@ -42,8 +42,8 @@ pub fn load(path: &Path) -> Result<Config, LoadError> {
 /// Reads the configuration in `text`; `name` is what reports call the file.
 ///
 /// # Errors
-/// Everything that is wrong, each problem with its place and its remedy. A file that is no TOML reports
-/// that alone, for nothing behind it could be trusted.
+/// Everything that is wrong, each problem with its place and its remedy. A file that is no TOML
+/// reports that alone, for nothing behind it could be trusted.
 pub fn parse(name: &str, text: &str) -> Result<Config, LoadError> {
     let refuse = |problems| LoadError::new(name, text, problems, defaults::PROBLEMS_MAX);
     if text.len() as u64 > defaults::FILE_BYTES_MAX {

@@ -1,8 +1,9 @@
 //! What a valid configuration is made of.
 //!
-//! Values here have passed every check of [`parse`](crate::parse): names are legal and unique, addresses
-//! lie where they must, numbers are inside their limits. Two configurations are equal when they ask for
-//! the same, whatever their files look like, so a reload that changes nothing is recognised.
+//! Values here have passed every check of [`parse`](crate::parse): names are legal and unique,
+//! addresses lie where they must, numbers are inside their limits. Two configurations are equal
+//! when they ask for the same, whatever their files look like, so a reload that changes nothing is
+//! recognised.
 
 mod forward;
 mod rate;
@@ -10,6 +11,7 @@ mod zone;
 
 use std::fmt;
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -268,8 +270,10 @@ impl Filtering {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct LanDhcp {
     /// Addresses for hosts without a reservation; inside the subnet, without the router's own.
+    #[serde(serialize_with = "as_text")]
     pub pool: AddressRange,
     /// How long a lease lives.
+    #[serde(serialize_with = "as_duration")]
     pub lease: Duration,
     /// Hosts with an address and a name of their own.
     pub reservations: Vec<Reservation>,
@@ -284,7 +288,7 @@ pub struct LanDhcp {
 }
 
 /// Addresses from `first` to `last`, both included; `first <= last`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct AddressRange {
     /// The lowest.
     pub first: Ipv4Addr,
@@ -388,12 +392,16 @@ pub enum MssClamp {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct NatTimeouts {
     /// UDP mappings (RFC 4787 REQ-5).
+    #[serde(serialize_with = "as_duration")]
     pub udp: Duration,
     /// Established TCP connections (RFC 5382 REQ-5).
+    #[serde(serialize_with = "as_duration")]
     pub tcp_established: Duration,
     /// TCP connections that open or close (RFC 5382 REQ-5).
+    #[serde(serialize_with = "as_duration")]
     pub tcp_transitory: Duration,
     /// ICMP query sessions (RFC 5508 REQ-2).
+    #[serde(serialize_with = "as_duration")]
     pub icmp: Duration,
 }
 
@@ -419,8 +427,9 @@ pub enum Hairpinning {
 
 /// Which new flows may pass between zones.
 ///
-/// Rules are tried in file order and the first that matches decides. Where none does, a LAN may open flows
-/// to the WAN and to the LANs in its `reach`, and nothing else may: the WAN reaches only forwards.
+/// Rules are tried in file order and the first that matches decides. Where none does, a LAN may
+/// open flows to the WAN and to the LANs in its `reach`, and nothing else may: the WAN reaches only
+/// forwards.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Policy {
     /// In file order.
@@ -439,7 +448,8 @@ pub struct Rule {
     /// Which transport; absent: every protocol, ICMP included.
     pub protocol: Option<ForwardProtocol>,
     /// Destination ports; only with a protocol.
-    pub ports: Option<std::ops::RangeInclusive<u16>>,
+    #[serde(serialize_with = "forward::option_as_ports")]
+    pub ports: Option<RangeInclusive<u16>>,
     /// Source addresses.
     pub source: Option<Ipv4Net>,
     /// Destination addresses.
@@ -480,8 +490,8 @@ pub enum RuleTarget {
 }
 
 impl Config {
-    /// The first LAN whose subnet shares addresses with `net`: what a WAN lease must not do (DC28, RFC
-    /// 4787 REQ-7).
+    /// The first LAN whose subnet shares addresses with `net`: what a WAN lease must not do (DC28,
+    /// RFC 4787 REQ-7).
     #[must_use]
     pub fn overlap_with_lan(&self, net: Ipv4Net) -> Option<&Lan> {
         self.lans.iter().find(|lan| overlap(lan.address, net))
@@ -500,7 +510,18 @@ impl Config {
         })
     }
 
-    /// The address of a forward's host, as far as the file knows it: reservations first, then DNS hosts.
+    /// Checks a forward that is to be added while running, as if it stood behind those of the file.
+    ///
+    /// # Errors
+    /// Its ports conflict with a forward of the file or belong to the router, its address is no host
+    /// of a LAN, or (`ForwardToUnknown`) its name is neither reserved nor in `[dns]`: the caller may
+    /// know it from a lease.
+    pub fn check_forward(&self, forward: &Forward) -> Result<(), crate::Fault> {
+        crate::read::check_added(forward, self)
+    }
+
+    /// The address of a forward's host, as far as the file knows it: reservations first, then DNS
+    /// hosts.
     #[must_use]
     pub fn host_address(&self, host: &ForwardHost) -> Option<Ipv4Addr> {
         let name = match host {
@@ -530,4 +551,8 @@ fn option_as_text<T: fmt::Display, S: Serializer>(
         Some(value) => to.collect_str(value),
         None => to.serialize_none(),
     }
+}
+
+fn as_duration<S: Serializer>(value: &Duration, to: S) -> Result<S::Ok, S::Error> {
+    to.collect_str(&humantime::format_duration(*value))
 }

@@ -33,8 +33,8 @@ pub(crate) fn lan(text: &str) -> Result<String, Fault> {
     if legal { Ok(text.to_owned()) } else { Err(Fault::LanName { given: text.to_owned() }) }
 }
 
-/// Reads the name of a link: any that Linux allows and no tool trips over; which ones `platform` allows
-/// is checked when the file says it.
+/// Reads the name of a link: any that Linux allows and no tool trips over; which ones `platform`
+/// allows is checked when the file says it.
 pub(crate) fn link(text: &str) -> Result<String, Fault> {
     if is_interface(text) {
         Ok(text.to_owned())
@@ -43,8 +43,8 @@ pub(crate) fn link(text: &str) -> Result<String, Fault> {
     }
 }
 
-/// Checks the name of a link that `platform` creates: on illumos and SmartOS a letter first, a number
-/// without leading zero last.
+/// Checks the name of a link that `platform` creates: on illumos and SmartOS a letter first, a
+/// number without leading zero last.
 pub(crate) fn created_link(text: &str, platform: Platform) -> Result<String, Fault> {
     let given = text.to_owned();
     match platform {
@@ -123,7 +123,8 @@ fn ends_in_plain_number(text: &str) -> bool {
 
 /// Longest label (RFC 1035 §2.3.4).
 const LABEL_LEN_MAX: usize = 63;
-/// Longest name as text: 255 bytes on the wire with the first length and the root (RFC 1035 §2.3.4).
+/// Longest name as text: 255 bytes on the wire with the first length and the root (RFC 1035
+/// §2.3.4).
 const DOMAIN_LEN_MAX: usize = 253;
 /// Longest name of a LAN: it is a label of metrics and a column of tables.
 const LAN_NAME_LEN_MAX: usize = 32;

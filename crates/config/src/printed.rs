@@ -6,8 +6,8 @@ use crate::value::shown;
 
 /// Writes a complete file: every key, with its default, and a word on it.
 ///
-/// It loads as it is. Prose stands behind `# `; a key behind `#` without a space has no default, and
-/// its value is an example. With all of these uncommented the file loads too.
+/// It loads as it is. Prose stands behind `# `; a key behind `#` without a space has no default,
+/// and its value is an example. With all of these uncommented the file loads too.
 #[must_use]
 pub fn print_defaults() -> String {
     [control_and_wan(), lan(), dns(), nat(), forwards_and_policy(), zone()].concat()
@@ -21,12 +21,13 @@ fn control_and_wan() -> String {
 
 [control]
 socket = "{socket}"   # Unix socket, mode 0600
-state = "{state}"            # leases, runtime forwards, port epoch, config history
+state = "{state}"   # leases, runtime forwards, port epoch, config history
 #metrics = "127.0.0.1:9100"   # serve /metrics on this TCP address too
 
 [wan]
 link = "wan0"                 # required
-# mode = "static" takes `address` (such as "198.51.100.2/24") and `gateway` instead of the next three.
+# mode = "static" takes `address` (such as "198.51.100.2/24") and `gateway` in place of hostname,
+# client_id and reject.
 mode = "dhcp"
 #hostname = "router"          # option 12
 client_id = "none"            # option 61: none, mac, duid, text:..., hex:...
@@ -39,7 +40,8 @@ ping = {ping}                   # answer echo requests to the WAN address
 #[wan.shaper]
 #download = "100Mbit/s"
 #upload = "20Mbit/s"
-# One of {overheads}, or {{ bytes = 22, mpu = 64 }}.
+# One of {overheads};
+# or numbers of your own: {{ bytes = 22, mpu = 64 }}.
 #overhead = "{overhead}"
 "##,
         socket = defaults::SOCKET,
@@ -68,7 +70,7 @@ pool = "10.0.0.100-10.0.0.199"   # required
 lease = "{lease}"
 dns = []                      # option 6; none: the router
 ntp = []                      # option 42; none: not sent
-#domain = "{domain}"        # option 15
+#domain = "{domain}"         # option 15
 #mtu = {mtu}                   # option 26
 
 #[[lan.dhcp.reservation]]
@@ -141,8 +143,8 @@ fn forwards_and_policy() -> String {
 #port = 8080                  # or a range: "27000-27015"
 #to = "web:80"                # reservation, DNS host or address; without port: the external one
 
-# Rules about new flows from a LAN; the first that matches decides. Without one, a LAN may open flows to
-# the WAN and to the LANs in its `reach`.
+# Rules about new flows from a LAN; the first that matches decides. Without one, a LAN may open
+# flows to the WAN and to the LANs in its `reach`.
 #[[policy.rule]]
 #action = "refuse"            # or "allow"
 #from = "home"
@@ -172,8 +174,8 @@ fn zone() -> String {
 #cpu_percent = {cpu}            # hundredths of a CPU
 #quota_gib = {quota}
 
-# Where each link is attached. SmartOS: the WAN is on the tag "{tag}" unless said otherwise; elsewhere
-# it must be said. Each LAN has an etherstub of its own: {stub}0, {stub}1, ...
+# Where each link is attached. SmartOS: the WAN is on the tag "{tag}" unless said otherwise;
+# elsewhere it must be said. Each LAN has an etherstub of its own: {stub}0, {stub}1, ...
 #[[zone.link]]
 #name = "wan0"
 #over = "{tag}"
@@ -252,7 +254,7 @@ mod tests {
     #[test]
     fn printed_lines_fit_a_terminal() {
         for line in print_defaults().lines() {
-            assert!(line.len() <= 110, "{line}");
+            assert!(line.len() <= 100, "{line}");
         }
     }
 }

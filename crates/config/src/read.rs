@@ -1,7 +1,8 @@
 //! From the file's tables to the model, one reader for each table.
 //!
-//! A reader returns `None` when something required is missing or wrong, and has reported it then. What is
-//! optional and wrong is reported and taken as absent, so that the rest can still be checked.
+//! A reader returns `None` when something required is missing or wrong, and has reported it then.
+//! What is optional and wrong is reported and taken as absent, so that the rest can still be
+//! checked.
 
 mod forward;
 mod lan;
@@ -21,6 +22,8 @@ use crate::document::{Problems, Section};
 use crate::fault::Fault;
 use crate::model::{Config, Lan, overlap};
 
+pub(crate) use forward::check_added;
+
 /// Reads the whole file.
 pub(crate) fn config(mut root: Section<'_>) -> Option<Config> {
     let problems = root.problems;
@@ -32,9 +35,11 @@ pub(crate) fn config(mut root: Section<'_>) -> Option<Config> {
             None
         }
     };
+    let before = problems.count();
     let sections = root.sections("lan", defaults::LANS_MAX);
-    if sections.is_empty() && root.place_of("lan").is_none() {
-        problems.note(&root.at, Fault::NoLan);
+    if sections.is_empty() && problems.count() == before {
+        let at = root.place_of("lan").unwrap_or(root.at.clone());
+        problems.note(&at, Fault::NoLan);
     }
     let lans: Vec<Option<lan::LanRead>> = sections.into_iter().map(lan::lan).collect();
     let dns = services::dns(root.section("dns"));

@@ -4,8 +4,8 @@ use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use config::{
-    Brand, Filtering, ForwardHost, MssClamp, Overhead, Ping, Platform, Rate, ReportStyle, WanMode,
-    parse,
+    Brand, Fault, Filtering, Forward, ForwardHost, MssClamp, Overhead, Ping, Platform, Rate,
+    ReportStyle, WanMode, parse,
 };
 
 const EXAMPLE: &str = r#"
@@ -113,4 +113,37 @@ fn the_same_wishes_in_another_order_are_the_same_configuration() {
     let (dns, rest) = tail.split_once("[nat]").unwrap();
     let moved = format!("[dns]{dns}{head}[nat]{rest}");
     assert_eq!(parse("moved.toml", &moved).unwrap(), example());
+}
+
+#[test]
+fn a_configuration_is_shown_in_the_words_of_the_file() {
+    let json = serde_json::to_value(example()).unwrap();
+    for (path, value) in [
+        ("/wan/mode/mode", "dhcp"),
+        ("/wan/shaper/upload", "20Mbit/s"),
+        ("/lans/0/address", "10.0.0.1/24"),
+        ("/lans/0/filtering", "address-and-port-dependent"),
+        ("/lans/0/dhcp/pool", "10.0.0.100-10.0.0.199"),
+        ("/lans/0/dhcp/lease", "12h"),
+        ("/lans/0/dhcp/reservations/0/mac", "02:08:20:0a:0b:01"),
+        ("/nat/timeouts/tcp_established", "2h 4m"),
+        ("/forwards/0/port", "8080"),
+        ("/forwards/0/to/host/name", "web"),
+        ("/zone/brand", "joyent-minimal"),
+    ] {
+        assert_eq!(json.pointer(path).and_then(|v| v.as_str()), Some(value), "{path} in {json}");
+    }
+}
+
+#[test]
+fn a_forward_added_while_running_obeys_the_rules_of_the_file() {
+    let config = example();
+    let check = |port, to| config.check_forward(&Forward::parse("both", port, to).unwrap());
+    assert_eq!(check("9000", "web:80"), Ok(()));
+    assert_eq!(check("9000", "10.0.0.77"), Ok(()));
+    assert!(matches!(check("8000-8100", "web"), Err(Fault::ForwardConflict { .. })));
+    assert!(matches!(check("68", "web"), Err(Fault::ForwardReserved { port: 68, .. })));
+    assert!(matches!(check("9000", "198.51.100.9"), Err(Fault::ForwardOutside { .. })));
+    assert!(matches!(check("9000", "10.0.0.1"), Err(Fault::ForwardToNoHost { .. })));
+    assert!(matches!(check("9000", "phone"), Err(Fault::ForwardToUnknown { .. })));
 }

@@ -46,6 +46,7 @@
 mod answer;
 mod cache;
 mod config;
+mod deliver;
 mod exchange;
 mod forwarder;
 mod framing;

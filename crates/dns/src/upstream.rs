@@ -80,6 +80,9 @@ impl Server {
         self.failures = self.failures.saturating_add(1);
         if self.failures >= FAILURES_DOWN {
             let down = Duration::from_secs(1 << self.failures.min(5)).min(DOWN_MAX);
+            if self.failures == FAILURES_DOWN {
+                tracing::info!(server = %self.stats.server, ?down, "DNS server passed over");
+            }
             self.down_until = now + down;
         }
     }
@@ -163,6 +166,9 @@ impl Upstreams {
     pub(crate) fn record_answer(&mut self, server: Endpoint, rtt: Duration) {
         let Some(server) = self.find(server) else { return };
         server.stats.answers += 1;
+        if server.failures >= FAILURES_DOWN {
+            tracing::info!(server = %server.stats.server, "DNS server answers again");
+        }
         server.failures = 0;
         server.down_until = Instant::ZERO;
         match server.stats.rtt {

@@ -1,9 +1,11 @@
 //! Commands that end by themselves.
 
 use std::ffi::OsStr;
+use std::fs::File;
 use std::io::{Read, Seek, Write};
+use std::os::unix::fs::FileExt;
 use std::os::unix::process::CommandExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
@@ -69,6 +71,16 @@ fn package(program: &str) -> &str {
         "nc" => "netcat-openbsd",
         other => other,
     }
+}
+
+/// Refuses to start anything more after an interruption.
+pub(crate) fn check_interrupted(argv: &str) -> Result<(), CommandFailed> {
+    if crate::is_interrupted() {
+        let (stdout, stderr) = (String::new(), String::new());
+        let outcome = "did not run: interrupted".to_owned();
+        return Err(CommandFailed { argv: argv.to_owned(), code: None, outcome, stdout, stderr });
+    }
+    Ok(())
 }
 
 /// A command line to run, possibly inside a namespace.
@@ -157,9 +169,18 @@ pub(crate) fn pid_of(child: &Child) -> Pid {
     Pid::from_child(child)
 }
 
-/// Reads a whole log file.
-pub(crate) fn read_log(path: &Path) -> String {
-    std::fs::read(path).map(|b| String::from_utf8_lossy(&b).into_owned()).unwrap_or_default()
+/// Reads a whole log without moving the position that it shares with its writer.
+pub(crate) fn read_log(log: &File) -> String {
+    let mut bytes =
+        vec![0; log.metadata().map_or(0, |meta| usize::try_from(meta.len()).unwrap_or(0))];
+    let mut filled = 0;
+    while filled < bytes.len() {
+        match log.read_at(&mut bytes[filled..], filled as u64) {
+            Ok(0) | Err(_) => break,
+            Ok(count) => filled += count,
+        }
+    }
+    String::from_utf8_lossy(&bytes[..filled]).into_owned()
 }
 
 #[cfg(test)]

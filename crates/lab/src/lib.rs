@@ -16,12 +16,14 @@
 #![cfg(target_os = "linux")]
 
 mod command;
+pub mod house;
 mod namespace;
 mod process;
 mod stale;
 
+use std::path::PathBuf;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
@@ -42,6 +44,7 @@ pub struct Lab {
     prefix: String,
     record: stale::Record,
     namespaces: Mutex<Vec<Namespace>>,
+    is_kept: bool,
 }
 
 impl Lab {
@@ -59,7 +62,7 @@ impl Lab {
         let number = LABS.fetch_add(1, Ordering::Relaxed);
         let prefix = format!("{}{}-{number}-{label}", stale::NAME_PREFIX, std::process::id());
         let record = stale::Record::create(&prefix).context("create the lab's run file")?;
-        Ok(Self { prefix, record, namespaces: Mutex::new(Vec::new()) })
+        Ok(Self { prefix, record, namespaces: Mutex::new(Vec::new()), is_kept: false })
     }
 
     /// Makes a namespace with `lo` up and IPv6 off.
@@ -72,6 +75,35 @@ impl Lab {
         let namespace = Namespace::create(name, label)?;
         self.namespaces.lock().expect("no panic under this lock").push(namespace.clone());
         Ok(namespace)
+    }
+
+    /// A handle for a namespace that a program under test will make; it is removed with the lab too.
+    ///
+    /// # Errors
+    /// If its name can't be noted.
+    pub fn reserve(&self, label: &str) -> Result<Namespace> {
+        let name = format!("{}-{label}", self.prefix);
+        self.record.add(&name)?;
+        let namespace = Namespace::reserved(name, label)?;
+        self.namespaces.lock().expect("no panic under this lock").push(namespace.clone());
+        Ok(namespace)
+    }
+
+    /// A folder for files of the lab, removed with it.
+    #[must_use]
+    pub fn folder(&self) -> PathBuf {
+        self.record.files()
+    }
+
+    /// Leaves everything in place, for [`Lab::clean_kept`] to remove.
+    ///
+    /// # Errors
+    /// If that can't be noted; then the lab is removed.
+    pub fn keep(mut self) -> Result<()> {
+        self.record.keep()?;
+        self.namespaces.get_mut().unwrap_or_else(|lock| lock.into_inner()).clear();
+        self.is_kept = true;
+        Ok(())
     }
 
     /// Makes a veth pair between two namespaces and sets both ends up.
@@ -117,10 +149,21 @@ impl Lab {
     pub fn clean_stale() -> Result<Vec<String>> {
         stale::clean()
     }
+
+    /// Removes the labs that were kept; returns the namespaces' names.
+    ///
+    /// # Errors
+    /// As [`Lab::clean_stale`].
+    pub fn clean_kept() -> Result<Vec<String>> {
+        stale::clean_kept()
+    }
 }
 
 impl Drop for Lab {
     fn drop(&mut self) {
+        if self.is_kept {
+            return;
+        }
         let namespaces = self.namespaces.get_mut().unwrap_or_else(|lock| lock.into_inner());
         let mut all_gone = true;
         for namespace in namespaces.drain(..) {
@@ -135,10 +178,27 @@ impl Drop for Lab {
     }
 }
 
+/// Set once somebody wants this process to end.
+static INTERRUPTED: AtomicBool = AtomicBool::new(false);
+
+/// Makes the work of other threads fail soon: ends every process in the labs of this process, and no
+/// further one starts. Destructors then remove the labs as usual.
+pub fn interrupt() {
+    INTERRUPTED.store(true, Ordering::Relaxed);
+    stale::end_all_processes();
+}
+
+/// Whether [`interrupt`] was called.
+#[must_use]
+pub fn is_interrupted() -> bool {
+    // Relaxed: nothing else is published with it.
+    INTERRUPTED.load(Ordering::Relaxed)
+}
+
 /// Waits until `condition` holds.
 ///
 /// # Errors
-/// After `deadline`, naming `what` was awaited.
+/// After `deadline`, naming `what` was awaited; sooner if [`interrupt`] is called.
 #[expect(clippy::disallowed_methods, reason = "a development edge: real peers take real time")]
 pub fn wait_until(
     deadline: Duration,
@@ -147,6 +207,7 @@ pub fn wait_until(
 ) -> Result<()> {
     let start = Instant::now();
     while !condition() {
+        ensure!(!is_interrupted(), "interrupted: {what}");
         ensure!(start.elapsed() < deadline, "gave up after {deadline:?}: {what}");
         std::thread::sleep(WAIT_STEP);
     }

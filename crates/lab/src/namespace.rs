@@ -1,6 +1,6 @@
 //! One network namespace.
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::os::fd::AsFd;
 use std::path::PathBuf;
@@ -10,6 +10,7 @@ use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 use crate::command::{self, CommandFailed, Output};
 use crate::process::Process;
+use crate::stale::create_folder;
 
 /// Handle of a namespace; the [`crate::Lab`] that made it removes it.
 #[derive(Debug, Clone)]
@@ -40,16 +41,27 @@ impl<'a> From<(&'a Namespace, &'a str, &'a str)> for End<'a> {
 
 impl Namespace {
     pub(crate) fn create(name: String, label: &str) -> Result<Self> {
+        let namespace = Self::reserved(name, label)?;
+        namespace.make()?;
+        Ok(namespace)
+    }
+
+    /// Makes the namespace that this handle names.
+    pub(crate) fn make(&self) -> Result<()> {
+        command::run(command::command(None, ["ip", "netns", "add", &self.name]), b"")?;
+        self.sysctl("net.ipv6.conf.all.disable_ipv6", "1")?;
+        self.sysctl("net.ipv6.conf.default.disable_ipv6", "1")?;
+        self.exec(["ip", "link", "set", "lo", "up"])?;
+        Ok(())
+    }
+
+    /// A namespace that somebody else makes.
+    pub(crate) fn reserved(name: String, label: &str) -> Result<Self> {
         let folder = resolver_folder(&name);
-        std::fs::create_dir_all(&folder)
+        create_folder(&folder)
             .and_then(|()| std::fs::write(folder.join("resolv.conf"), ""))
             .with_context(|| format!("write {}", folder.display()))?;
-        command::run(command::command(None, ["ip", "netns", "add", &name]), b"")?;
-        let namespace = Self { name, label: label.to_owned() };
-        namespace.sysctl("net.ipv6.conf.all.disable_ipv6", "1")?;
-        namespace.sysctl("net.ipv6.conf.default.disable_ipv6", "1")?;
-        namespace.exec(["ip", "link", "set", "lo", "up"])?;
-        Ok(namespace)
+        Ok(Self { name, label: label.to_owned() })
     }
 
     /// The name that `ip netns` shows.
@@ -85,7 +97,29 @@ impl Namespace {
         I: IntoIterator<Item = S>,
         S: AsRef<OsStr>,
     {
-        command::run(command::command(Some(&self.name), argv), input.as_bytes())
+        let command = command::command(Some(&self.name), argv);
+        command::check_interrupted(&command.1)?;
+        command::run(command, input.as_bytes())
+    }
+
+    /// Runs a command in this namespace that may make and remove namespaces itself.
+    ///
+    /// `ip netns exec` gives its command a view of mounts of its own, in which a new namespace would be
+    /// made for nobody else to see.
+    ///
+    /// # Errors
+    /// As [`Self::exec`].
+    pub fn exec_as_host<I, S>(&self, argv: I) -> Result<Output, CommandFailed>
+    where
+        I: IntoIterator<Item = S>,
+        S: AsRef<OsStr>,
+    {
+        let enter = ["nsenter".to_owned(), format!("--net=/run/netns/{}", self.name)];
+        let words = enter.into_iter().map(OsString::from);
+        let argv = argv.into_iter().map(|word| word.as_ref().to_owned());
+        let command = command::command(None, words.chain(argv));
+        command::check_interrupted(&command.1)?;
+        command::run(command, b"")
     }
 
     /// Starts a command inside that runs until its handle is dropped.
@@ -97,7 +131,9 @@ impl Namespace {
         I: IntoIterator<Item = S>,
         S: AsRef<OsStr>,
     {
-        Process::start(command::command(Some(&self.name), argv))
+        let command = command::command(Some(&self.name), argv);
+        command::check_interrupted(&command.1)?;
+        Process::start(command)
     }
 
     /// Sets a kernel parameter of the namespace.

@@ -1,11 +1,11 @@
 //! A peer that runs until it is dropped.
 
+use std::fs::File;
 use std::process::{Child, Command, ExitStatus};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use rustix::process::{Signal, kill_process, kill_process_group};
-use tempfile::NamedTempFile;
 
 use crate::command::{end_group, pid_of, read_log, wait_for_exit};
 
@@ -17,17 +17,16 @@ const TERMINATE_DEADLINE: Duration = Duration::from_secs(2);
 pub struct Process {
     child: Child,
     argv: String,
-    log: NamedTempFile,
+    /// Has no name, so nothing is left of it whatever ends us.
+    log: File,
     status: Option<ExitStatus>,
 }
 
 impl Process {
     pub(crate) fn start((mut command, argv): (Command, String)) -> Result<Self> {
-        let log = NamedTempFile::with_prefix("zone-router-lab-log-")?;
-        let (stdout, stderr) = (log.reopen()?, log.reopen()?);
-        let appending =
-            |file| rustix::fs::fcntl_setfl(&file, rustix::fs::OFlags::APPEND).map(|()| file);
-        command.stdout(appending(stdout)?).stderr(appending(stderr)?);
+        let log = tempfile::tempfile()?;
+        rustix::fs::fcntl_setfl(&log, rustix::fs::OFlags::APPEND)?;
+        command.stdout(log.try_clone()?).stderr(log.try_clone()?);
         let child = command.spawn().with_context(|| format!("start `{argv}`"))?;
         Ok(Self { child, argv, log, status: None })
     }
@@ -41,7 +40,7 @@ impl Process {
     /// What it wrote so far to standard output and standard error.
     #[must_use]
     pub fn log(&self) -> String {
-        read_log(self.log.path())
+        read_log(&self.log)
     }
 
     /// Whether it still runs.
@@ -85,6 +84,11 @@ impl Process {
         let _ = kill_process_group(pid_of(&self.child), Signal::TERM);
         let _ = wait_for_exit(&self.child, TERMINATE_DEADLINE);
         self.kill();
+    }
+
+    /// Lets it run on without an owner; its namespace ends it when that is removed.
+    pub fn detach(self) {
+        std::mem::forget(self);
     }
 
     /// Ends it and its children with SIGKILL, as a crash would.

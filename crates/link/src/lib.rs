@@ -39,6 +39,7 @@ mod vnet;
 use std::io;
 use std::os::fd::BorrowedFd;
 
+pub use packet::Offloads;
 use packet::{Batch, MacAddr, PacketBuf, Pool};
 
 #[cfg(target_os = "linux")]
@@ -97,39 +98,6 @@ pub trait Link: Send {
 
     /// Whether frames can pass now.
     fn state(&mut self) -> LinkState;
-}
-
-/// Which kinds of [`packet::Offload`] a link finishes by itself.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct Offloads {
-    /// Partial transport checksums.
-    pub checksum: bool,
-    /// TCP super-packets.
-    pub tcp_segmentation: bool,
-    /// UDP super-packets.
-    pub udp_segmentation: bool,
-}
-
-impl Offloads {
-    /// Frames must be complete.
-    pub const NONE: Offloads =
-        Offloads { checksum: false, tcp_segmentation: false, udp_segmentation: false };
-
-    /// Anything may be left undone.
-    pub const ALL: Offloads =
-        Offloads { checksum: true, tcp_segmentation: true, udp_segmentation: true };
-
-    /// Whether a frame with this metadata may be sent as it is.
-    #[must_use]
-    pub fn allow(self, offload: packet::Offload) -> bool {
-        use packet::GsoKind;
-        let segmentation = match offload.gso.map(|gso| gso.kind) {
-            None => true,
-            Some(GsoKind::TcpV4 | GsoKind::TcpV4Ecn) => self.tcp_segmentation,
-            Some(GsoKind::Udp) => self.udp_segmentation,
-        };
-        segmentation && (self.checksum || offload.checksum.is_none())
-    }
 }
 
 /// What became of the packets given to [`Link::send`]; the three add up to all of them.

@@ -425,9 +425,8 @@ impl Connection {
 }
 
 fn udp_socket(port: u16, datagrams: usize, octets: usize) -> udp::Socket<'static> {
-    let buffer = || {
-        udp::PacketBuffer::new(vec![udp::PacketMetadata::EMPTY; datagrams], vec![0; octets])
-    };
+    let buffer =
+        || udp::PacketBuffer::new(vec![udp::PacketMetadata::EMPTY; datagrams], vec![0; octets]);
     let mut socket = udp::Socket::new(buffer(), buffer());
     // Only port 0 and a socket that is open already are refused.
     let _ = socket.bind(port);

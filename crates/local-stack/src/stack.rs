@@ -13,8 +13,8 @@ use forwarding::{ArpMachine, LinkConfig, Neighbours, Resolution, WaitingFrame};
 use ipnet::Ipv4Net;
 use packet::header::ethernet;
 use packet::{Arp, Endpoint, Instant, LinkId, Offload, Parsed, PuntReason, parse};
-use rand::rngs::StdRng;
 use rand::SeedableRng;
+use rand::rngs::StdRng;
 use tracing::warn;
 
 use crate::host::{DNS_PORT, Host, Input};
@@ -91,13 +91,15 @@ impl LocalStack {
         now: Now,
     ) -> Self {
         let links = link_configs(&settings);
-        let servers = settings.servers.iter().map(|(link, config)| {
-            (*link, Server::new(config.clone(), stored_lan(*link), now))
-        });
+        let servers = settings
+            .servers
+            .iter()
+            .map(|(link, config)| (*link, Server::new(config.clone(), stored_lan(*link), now)));
         let source = settings.lans.first().map_or(Ipv4Addr::UNSPECIFIED, Ipv4Net::addr);
-        let client = settings.client.clone().map(|config| {
-            Client::new(config, stored_wan, StdRng::from_rng(&mut rng))
-        });
+        let client = settings
+            .client
+            .clone()
+            .map(|config| Client::new(config, stored_wan, StdRng::from_rng(&mut rng)));
         let mut stack = Self {
             arp: ArpMachine::new(links, now.instant),
             client,
@@ -400,7 +402,7 @@ impl LocalStack {
             match request {
                 UpstreamRequest::Udp { source_port, server, message } => {
                     if !self.host.send_udp(source_port, server, &message) {
-                        warn!(%server, "no socket for a DNS query; it will be retried");
+                        self.dns.handle_port_unavailable(source_port, now);
                     }
                     self.dns.recycle(message);
                 }
@@ -524,7 +526,10 @@ fn link_configs(settings: &Settings) -> Vec<LinkConfig> {
         .chain(settings.lans.iter().map(|lan| vec![*lan]));
     let links = settings.macs.iter().zip(addresses).enumerate();
     links
-        .map(|(index, (mac, addresses))| LinkConfig { id: LinkId(index as u8), mac: *mac, addresses })
+        .map(|(index, (mac, addresses))| LinkConfig {
+            id: LinkId(index as u8),
+            mac: *mac,
+            addresses,
+        })
         .collect()
 }
-

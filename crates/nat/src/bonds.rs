@@ -2,11 +2,12 @@
 
 use std::net::Ipv4Addr;
 
-use flow_table::Pass;
+use flow_table::{Hit, Pass};
 use packet::{External, Instant, Internal, Protocol};
 
-use crate::flow::{Direction, HOLDS_CONTACT, HOLDS_MAPPING, HOLDS_TARGET};
-use crate::mapping::{ContactKey, MappingKey};
+use crate::flow::{Direction, HOLDS_CONTACT, HOLDS_MAPPING, HOLDS_TARGET, UNANSWERED};
+use crate::hosts::HostSlot;
+use crate::mapping::{ContactKey, Mapping, MappingKey};
 use crate::tables::{SessionHit, Tables};
 use crate::{Filtering, Policy};
 
@@ -66,6 +67,15 @@ impl Bonds {
         agrees(self.mapping, HOLDS_MAPPING) && agrees(self.target, HOLDS_TARGET)
     }
 
+    /// What a session holds now: one from outside holds its mapping only when it was answered. For
+    /// its owner.
+    pub(crate) fn held_by(hit: &SessionHit<'_>) -> Self {
+        let bonds = Self::of(hit);
+        let waits = hit.value_at(0).happened(UNANSWERED);
+        let traits = if waits { bonds.traits & !HOLDS_MAPPING } else { bonds.traits };
+        Self { traits, ..bonds }
+    }
+
     fn has(&self, one: u8) -> bool {
         self.traits & one != 0
     }
@@ -91,13 +101,35 @@ impl Tables {
     }
 
     fn release_mapping(&self, pass: &Pass<'_>, protocol: Protocol, bond: Bond, now: Instant) {
-        let key = MappingKey::external(protocol, bond.external);
-        let hit = self.mappings.lookup(pass, &key);
         // A held mapping stays in its table, with one exception: one that lost the race for its
         // internal key could be joined for a moment by its external one.
-        if let Some(hit) = hit.filter(|hit| hit.key_at(0).endpoint() == bond.internal.0) {
+        if let Some(hit) = self.mapping_of(pass, protocol, bond) {
             hit.value_at(0).release(&self.hosts, now);
         }
+    }
+
+    /// Adds a session from outside, which was answered, to the mapping that let it in. If that went
+    /// to rest meanwhile it wakes, without regard to the quota.
+    pub(crate) fn join_mapping(&self, pass: &Pass<'_>, bonds: &Bonds) -> bool {
+        let hit = bonds.mapping.and_then(|bond| self.mapping_of(pass, bonds.protocol, bond));
+        hit.is_some_and(|hit| hit.value_at(0).join() || hit.value_at(0).wake(HostSlot::NONE))
+    }
+
+    /// Whether the mapping of a session is held by any session.
+    pub(crate) fn is_mapping_held(&self, pass: &Pass<'_>, bonds: &Bonds) -> bool {
+        let hit = bonds.mapping.and_then(|bond| self.mapping_of(pass, bonds.protocol, bond));
+        hit.is_some_and(|hit| hit.value_at(0).is_held())
+    }
+
+    /// The mapping that makes a bond.
+    pub(crate) fn mapping_of<'a>(
+        &'a self,
+        pass: &'a Pass<'_>,
+        protocol: Protocol,
+        bond: Bond,
+    ) -> Option<Hit<'a, MappingKey, Mapping>> {
+        let hit = self.mappings.lookup(pass, &MappingKey::external(protocol, bond.external));
+        hit.filter(|hit| hit.key_at(0).endpoint() == bond.internal.0)
     }
 
     /// Whether a mapping's external endpoint takes packets from a remote address that no session of

@@ -1,17 +1,18 @@
 //! The slow path of one worker: opening, checking and ending sessions.
 
-use flow_table::{EntryId, InsertError, Keep, Pass};
+use flow_table::{EntryId, InsertError, Pass};
 use packet::{Datagram, DropReason, External, Instant, Internal, L4, LinkId, Protocol, Side};
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 
+use crate::Policy;
 use crate::bonds::Bonds;
 use crate::flow::{CONDEMNED, Direction, NextHop, UNADMITTED, UNANSWERED};
 use crate::mapping::MappingKey;
 use crate::plan::first_segment;
-use crate::state::{is_over, observe_tcp};
+use crate::state::observe_tcp;
 use crate::tables::{Owners, SessionHit, SessionKey, Tables};
-use crate::{Policy, Timeouts};
+use crate::upkeep::settle;
 
 /// What is to become of a packet that has no session yet.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -58,12 +59,15 @@ pub struct Engine {
     pub(crate) owners: Owners,
     pub(crate) rng: StdRng,
     /// Sessions from outside that were not seen to be answered yet.
-    unanswered: usize,
+    pub(crate) unanswered: usize,
+    /// When upkeep last looked at an entry.
+    pub(crate) upkept: Instant,
 }
 
 impl Engine {
     pub(crate) fn new(tables: Tables, owners: Owners, seed: u64) -> Self {
-        Self { tables, owners, rng: StdRng::seed_from_u64(seed), unanswered: 0 }
+        let rng = StdRng::seed_from_u64(seed);
+        Self { tables, owners, rng, unanswered: 0, upkept: Instant::ZERO }
     }
 
     /// What all workers share.
@@ -195,43 +199,15 @@ impl Engine {
         Revalidation::Current
     }
 
-    /// Ends sessions whose time is over, mappings that have rested and contacts without a session:
-    /// looks at up to `budget` of each of this worker's. Call it once per batch and when idle.
-    pub fn expire(&mut self, pass: &Pass<'_>, now: Instant, timeouts: &Timeouts, budget: usize) {
-        let Self { tables, owners, unanswered, .. } = self;
-        owners.sessions.scan(pass, budget, |hit| {
-            if hit.value_at(0).happened(UNANSWERED) && hit.value_at(1).packets() > 0 {
-                settle(&hit, unanswered);
-            }
-            if !hit.value_at(0).happened(CONDEMNED) && !is_over(&hit, now, timeouts) {
-                return Keep::Yes;
-            }
-            settle(&hit, unanswered);
-            tables.release(pass, &Bonds::of(&hit), now);
-            Keep::No
-        });
-        owners.mappings.scan(pass, budget, |hit| keep_unless(hit.value_at(0).retire(now)));
-        owners.contacts.scan(pass, budget, |hit| keep_unless(hit.value_at(0).retire()));
-    }
-
     /// Ends a session of this worker; `false` if it is another's or gone.
     pub fn kill(&mut self, pass: &Pass<'_>, id: EntryId, now: Instant) -> bool {
         if !self.owners.sessions.owns(id) {
             return false;
         }
         let Some(hit) = self.tables.sessions().by_id(pass, id) else { return false };
+        self.tables.release(pass, &Bonds::held_by(&hit), now);
         settle(&hit, &mut self.unanswered);
-        self.tables.release(pass, &Bonds::of(&hit), now);
         self.owners.sessions.remove(pass, id)
-    }
-
-    /// Whether a session from outside may be opened: a flood of first packets to a forward must not
-    /// take the sessions that hosts inside need. Those that were answered count until the next
-    /// look.
-    fn has_room_for_strangers(&self) -> bool {
-        let sessions = &self.owners.sessions;
-        let capacity = sessions.len() + sessions.free();
-        self.unanswered < capacity.div_ceil(STRANGERS_SHARE)
     }
 }
 
@@ -244,21 +220,4 @@ impl std::fmt::Debug for Engine {
 /// Whether a packet of this side of a hairpin session must wait until its target has sent.
 fn is_unadmitted(hit: &SessionHit<'_>) -> bool {
     hit.side() == 0 && hit.value().has(UNADMITTED) && hit.other().packets() == 0
-}
-
-/// Ends a session's counting as unanswered.
-fn settle(hit: &SessionHit<'_>, unanswered: &mut usize) {
-    let first = hit.value_at(0);
-    if first.happened(UNANSWERED) {
-        first.forget(UNANSWERED);
-        *unanswered -= 1;
-    }
-}
-
-/// One in this many sessions may be from outside and unanswered: enough for a busy server, whose
-/// backlog is far smaller, and leaves the most to those inside.
-const STRANGERS_SHARE: usize = 4;
-
-fn keep_unless(dead: bool) -> Keep {
-    if dead { Keep::No } else { Keep::Yes }
 }

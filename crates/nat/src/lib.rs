@@ -31,10 +31,10 @@
 //! [`Engine::resolve_external`] if it is addressed to the external address, then [`Engine::open`].
 //! **Upkeep**: [`Engine::expire`] once per batch.
 //!
-//! **Lifetimes.** Sessions end by time ([`Timeouts`]), by [`Engine::kill`], or when a new policy
-//! contradicts them ([`Engine::revalidate`]). A mapping ends with its last session, then rests for
-//! two minutes: its port goes to no other endpoint. Nothing that is alive is ever evicted: when
-//! something is full, the new flow is refused.
+//! **Lifetimes.** Only packets from inside refresh. Sessions end by time ([`Timeouts`]), by
+//! [`Engine::kill`], or when a new policy contradicts them ([`Engine::revalidate`]). A mapping ends
+//! with its last session, then rests for two minutes: its port goes to no other endpoint. Nothing
+//! that is alive is ever evicted: when something is full, the new flow is refused.
 //!
 //! **Filtering.** A session admits its remote endpoint; nothing else is needed for
 //! [`Filtering::AddressAndPortDependent`]. For [`Filtering::AddressDependent`] a third small table
@@ -43,6 +43,9 @@
 //! outside, with the sender's external endpoint as remote (REQ-9a). If it is refused, its session
 //! is kept as the sender's half, so that two hosts that send to each other's external endpoint
 //! meet, as they would across the Internet.
+//!
+//! A session from outside that nobody answered does not keep the mapping that let it in, and at
+//! most a quarter of the sessions may be such.
 //!
 //! **TCP.** From outside a SYN opens a session. From inside also a segment of a connection under
 //! way: after a restart connections from inside live on if port preservation gives them the
@@ -80,6 +83,7 @@ mod tables;
 #[cfg(test)]
 mod tests;
 mod tick;
+mod upkeep;
 
 pub use engine::{Engine, OpenRequest, Revalidation, Translation};
 pub use flow::{Direction, Flow, NextHop};

@@ -10,8 +10,8 @@ use packet::{
 use crate::bonds::{Bond, Bonds};
 use crate::engine::{Engine, OpenRequest, Translation};
 use crate::flow::{
-    Direction, Flow, HOLDS_CONTACT, HOLDS_MAPPING, HOLDS_TARGET, Links, PICKED_UP, Rewrite,
-    UNADMITTED,
+    DIRECTION, Direction, Flow, HOLDS_CONTACT, HOLDS_MAPPING, HOLDS_TARGET, Links, PICKED_UP,
+    Rewrite, UNADMITTED,
 };
 use crate::hosts::HostSlot;
 use crate::mapping::{Contact, ContactKey, Mapping, MappingKey};
@@ -39,7 +39,7 @@ impl Plan {
     /// The key of the first packet's direction, and that of the other: the translated packet,
     /// reversed.
     pub(crate) fn keys(&self) -> [FlowKey; 2] {
-        let side = match self.traits & crate::flow::DIRECTION {
+        let side = match self.traits & DIRECTION {
             outbound if outbound == Direction::Outbound as u8 => Side::Outside,
             _ => Side::Inside,
         };
@@ -50,10 +50,12 @@ impl Plan {
         self.traits
     }
 
+    /// What the session holds already.
     pub(crate) fn bonds(&self) -> Bonds {
+        let inbound = self.traits & DIRECTION == Direction::Inbound as u8;
         Bonds {
             protocol: self.key.protocol(),
-            traits: self.traits,
+            traits: if inbound { self.traits & !HOLDS_MAPPING } else { self.traits },
             mapping: self.mapping,
             target: self.target,
             remote: self.key.destination().address,
@@ -110,8 +112,11 @@ impl Engine {
             Translation::Inbound(internal) => {
                 first_segment(datagram)?;
                 let bond = Bond { internal, external: External(datagram.destination) };
+                // It holds the mapping when it is answered, see `upkeep`.
+                let enter: (u8, fn(&Mapping) -> bool) = (HOLDS_MAPPING, Mapping::is_held);
+                let protocol = datagram.protocol();
                 let traits = Direction::Inbound as u8
-                    | self.join_target(pass, datagram.protocol(), bond, policy, HOLDS_MAPPING)?;
+                    | self.enter_target(pass, protocol, bond, policy, enter)?;
                 let key = datagram.key(Side::Outside);
                 let (source, destination) = (datagram.source, internal.0);
                 Ok(Plan { key, source, destination, traits, mapping: Some(bond), target: None })
@@ -170,12 +175,12 @@ impl Engine {
         let target = Bond { internal, external: External(datagram.destination) };
         let mut plan = self.plan_outbound(pass, request, policy, now)?;
         plan.destination = internal.0;
-        plan.traits = plan.traits & !crate::flow::DIRECTION | Direction::Hairpin as u8;
+        plan.traits = plan.traits & !DIRECTION | Direction::Hairpin as u8;
         let [key, reverse] = plan.keys();
         let joined = if key == reverse {
             Err(DropReason::Land)
         } else {
-            self.join_target(pass, protocol, target, policy, HOLDS_TARGET)
+            self.enter_target(pass, protocol, target, policy, (HOLDS_TARGET, Mapping::join))
         };
         match joined {
             Ok(holds) => {
@@ -196,15 +201,15 @@ impl Engine {
         Ok(plan)
     }
 
-    /// Adds a session to the mapping of an endpoint that is sent to; the result is the trait that
-    /// says so, or nothing for a forward's.
-    fn join_target(
+    /// The way to an internal endpoint by its external one: a forward's, or a mapping that `enter`
+    /// finds usable, which gives the session the trait `holds`.
+    fn enter_target(
         &self,
         pass: &Pass<'_>,
         protocol: Protocol,
         bond: Bond,
         policy: &Policy,
-        holds: u8,
+        (holds, enter): (u8, fn(&Mapping) -> bool),
     ) -> Result<u8, DropReason> {
         if protocol == Protocol::Icmp {
             return Err(DropReason::NoMapping);
@@ -212,10 +217,8 @@ impl Engine {
         if let Some(internal) = policy.forward_to(protocol, bond.external) {
             return if internal == bond.internal { Ok(0) } else { Err(DropReason::NoMapping) };
         }
-        let key = MappingKey::external(protocol, bond.external);
-        let hit = self.tables.mappings.lookup(pass, &key).ok_or(DropReason::NoMapping)?;
-        let is_its = hit.key_at(0).endpoint() == bond.internal.0;
-        if is_its && hit.value_at(0).join() { Ok(holds) } else { Err(DropReason::NoMapping) }
+        let hit = self.tables.mapping_of(pass, protocol, bond).ok_or(DropReason::NoMapping)?;
+        if enter(hit.value_at(0)) { Ok(holds) } else { Err(DropReason::NoMapping) }
     }
 
     fn admits_at(

@@ -49,8 +49,20 @@ pub struct LinkCounts {
     pub replied: Counter,
     /// Frames punted, by reason.
     pub punted: [Counter; PuntReason::COUNT],
-    /// Frames dropped, by reason.
+    /// Frames dropped by their verdict, by reason.
     pub dropped: [Counter; DropReason::COUNT],
+    /// Frames dropped after they were forwarded, replied or injected, by reason; each segment of a
+    /// super-packet that was cut counts.
+    pub dropped_by_egress: [Counter; DropReason::COUNT],
+}
+
+impl LinkCounts {
+    /// Frames with a verdict. At rest this is what was received: every frame has exactly one.
+    #[must_use]
+    pub fn verdicts(&self) -> u64 {
+        let sum = |counters: &[Counter]| counters.iter().map(Counter::load).sum::<u64>();
+        self.forwarded.load() + self.replied.load() + sum(&self.punted) + sum(&self.dropped)
+    }
 }
 
 impl Default for LinkCounts {
@@ -64,6 +76,7 @@ impl Default for LinkCounts {
             replied: Counter::default(),
             punted: std::array::from_fn(|_| Counter::default()),
             dropped: std::array::from_fn(|_| Counter::default()),
+            dropped_by_egress: std::array::from_fn(|_| Counter::default()),
         }
     }
 }
@@ -71,12 +84,17 @@ impl Default for LinkCounts {
 /// All numbers of one worker.
 #[derive(Debug)]
 pub struct Counters {
+    /// Sessions opened.
+    pub opened: Counter,
     links: Vec<CachePadded<LinkCounts>>,
 }
 
 impl Default for Counters {
     fn default() -> Self {
-        Self { links: (0..LINKS_MAX).map(|_| CachePadded::default()).collect() }
+        Self {
+            opened: Counter::default(),
+            links: (0..LINKS_MAX).map(|_| CachePadded::default()).collect(),
+        }
     }
 }
 
@@ -88,16 +106,25 @@ impl Counters {
         &self.links[link.index().min(LOCAL_INDEX)]
     }
 
-    /// Counts one dropped frame.
+    /// Counts one frame dropped by its verdict.
     #[inline]
     pub fn count_drop(&self, ingress: LinkId, reason: DropReason) {
         self.link(ingress).dropped[reason.index()].add(1);
     }
 
-    /// Frames dropped for `reason`, over all links.
+    /// Counts one frame dropped on its way out.
+    #[inline]
+    pub fn count_egress_drop(&self, ingress: LinkId, reason: DropReason) {
+        self.link(ingress).dropped_by_egress[reason.index()].add(1);
+    }
+
+    /// Frames dropped for `reason`, before or after their verdict, over all links.
     #[must_use]
     pub fn dropped(&self, reason: DropReason) -> u64 {
-        self.links.iter().map(|link| link.dropped[reason.index()].load()).sum()
+        let of = |link: &LinkCounts| {
+            link.dropped[reason.index()].load() + link.dropped_by_egress[reason.index()].load()
+        };
+        self.links.iter().map(|link| of(link)).sum()
     }
 
     /// Frames punted for `reason`, over all links.

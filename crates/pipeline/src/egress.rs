@@ -98,12 +98,12 @@ impl Egress {
         let Some(shaper) = shaper else { return };
         let outcome = plain_copies(&packet, small, |small, copy| {
             shaper.enqueue(copy, key, now, &mut |dropped, reason| {
-                counters.count_drop(dropped.ingress, reason);
+                counters.count_egress_drop(dropped.ingress, reason);
                 small.put(dropped);
             });
         });
         if let Err(reason) = outcome {
-            counters.count_drop(packet.ingress, reason);
+            counters.count_egress_drop(packet.ingress, reason);
         }
         put_home(packet, large, small, rings);
     }
@@ -112,7 +112,7 @@ impl Egress {
     pub fn send_now(&mut self, packet: PacketBuf, counters: &Counters) {
         let Self { links, ready, small, large, rings, .. } = self;
         let Some(link) = links.get(packet.egress.index()) else {
-            counters.count_drop(packet.ingress, DropReason::LinkDown);
+            counters.count_egress_drop(packet.ingress, DropReason::LinkDown);
             return put_home(packet, large, small, rings);
         };
         let queue = &mut ready[packet.egress.index()];
@@ -121,7 +121,7 @@ impl Egress {
             return;
         }
         if let Err(reason) = plain_copies(&packet, small, |_, copy| queue.push(copy)) {
-            counters.count_drop(packet.ingress, reason);
+            counters.count_egress_drop(packet.ingress, reason);
         }
         put_home(packet, large, small, rings);
     }
@@ -131,7 +131,7 @@ impl Egress {
         let Self { shapers, ready, small, .. } = self;
         for shaper in [&mut shapers.upload, &mut shapers.download].into_iter().flatten() {
             let mut on_drop = |dropped: PacketBuf, reason| {
-                counters.count_drop(dropped.ingress, reason);
+                counters.count_egress_drop(dropped.ingress, reason);
                 small.put(dropped);
             };
             while let Some(packet) = shaper.dequeue(now, &mut on_drop) {
@@ -163,10 +163,17 @@ impl Egress {
         counts.tx_packets.add(queue.len() as u64);
         counts.tx_bytes.add(queue.iter().map(|packet| packet.len() as u64).sum());
         let refused = send(queue);
-        counts.dropped[DropReason::LinkSend.index()].add(refused as u64);
+        counts.dropped_by_egress[DropReason::LinkSend.index()].add(refused as u64);
         for packet in queue.drain(..) {
             put_home(packet, large, small, rings);
         }
+    }
+
+    /// Buffers of the worker that wait in a shaper or a send queue, or that someone holds.
+    #[must_use]
+    pub fn buffers_out(&self) -> usize {
+        let out = |pool: &Pool| pool.capacity() - pool.available();
+        out(&self.large) + out(&self.small)
     }
 
     /// Brings a buffer home.
@@ -185,7 +192,7 @@ impl Egress {
         for mut shaper in [old.upload, old.download].into_iter().flatten() {
             let small = &mut self.small;
             let mut on_drop = |dropped: PacketBuf, reason| {
-                counters.count_drop(dropped.ingress, reason);
+                counters.count_egress_drop(dropped.ingress, reason);
                 small.put(dropped);
             };
             while let Some(packet) = shaper.dequeue(Instant::NEVER, &mut on_drop) {

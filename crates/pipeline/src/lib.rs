@@ -38,6 +38,3 @@ pub use snapshot::{LinkFacts, Runtime, Snapshot, WanAddress, lan_id};
 pub use step::Tag;
 pub use verdict::Verdict;
 pub use worker::Worker;
-
-#[cfg(test)]
-mod tests;

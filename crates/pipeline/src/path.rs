@@ -40,8 +40,18 @@ pub fn local(batch: &mut Batch, worker: &mut Worker, snapshot: &Snapshot, now: I
 /// The passes: parse and prefetch buckets; prefetch entries; look up and rewrite. A flow that one packet of
 /// the batch opens is found by the next, because looking up comes last.
 fn run(batch: &mut Batch, worker: &mut Worker, snapshot: &Snapshot, now: Instant, side: Side) {
-    let Worker { engine, tables, participant, neighbours, limit, lanes, verdicts, tags, .. } =
-        worker;
+    let Worker {
+        engine,
+        tables,
+        participant,
+        neighbours,
+        limit,
+        counters,
+        lanes,
+        verdicts,
+        tags,
+        ..
+    } = worker;
     lanes.clear();
     verdicts.clear();
     tags.clear();
@@ -63,7 +73,8 @@ fn run(batch: &mut Batch, worker: &mut Worker, snapshot: &Snapshot, now: Instant
         }
     }
     let pass = participant.pass();
-    let mut step = Step { engine, tables, neighbours, limit, pass: &pass, snapshot, now, side };
+    let mut step =
+        Step { engine, tables, neighbours, limit, counters, pass: &pass, snapshot, now, side };
     for (packet, lane) in batch.packets_mut().iter_mut().zip(lanes.iter()) {
         let (verdict, tag) = match lane {
             Lane::Flow(datagram, hash) => step.decide(packet, datagram, *hash),

@@ -72,6 +72,12 @@ impl Rings {
         let _ = self.free.push(packet);
     }
 
+    /// Buffers that wait in a ring or that someone holds.
+    #[must_use]
+    pub fn buffers_out(&self) -> usize {
+        self.free.capacity() - self.free.len()
+    }
+
     /// Hands a frame to the control thread; `false` if the ring is full.
     pub fn punt(&self, punted: Punted) -> bool {
         match self.punt.push(punted) {

@@ -2,7 +2,7 @@
 
 use std::net::Ipv4Addr;
 
-use firewall::Zone;
+use firewall::{FirstPacket, Zone};
 use flow_table::{Hash, Pass};
 use forwarding::{NeighbourRef, Neighbours, Route};
 use nat::{
@@ -10,13 +10,14 @@ use nat::{
     Translation,
 };
 use packet::gso;
-use packet::header::{destination_mac, put_macs};
+use packet::header::{destination_mac, ipv4, put_macs, seal_ipv4};
 use packet::icmp::{self, ErrorKind};
 use packet::{
-    Datagram, DropReason, IcmpKind, Instant, Internal, L4, LinkId, MacAddr, PacketBuf, Protocol,
-    PuntReason, Side,
+    Datagram, DropReason, FlowKey, IcmpKind, Instant, Internal, L4, LinkId, MacAddr, PacketBuf,
+    Protocol, PuntReason, Side,
 };
 
+use crate::counters::Counters;
 use crate::limit::IcmpLimit;
 use crate::mss;
 use crate::snapshot::{LinkFacts, Snapshot};
@@ -40,6 +41,7 @@ pub(crate) struct Step<'a> {
     pub tables: &'a Tables,
     pub neighbours: &'a Neighbours,
     pub limit: &'a mut IcmpLimit,
+    pub counters: &'a Counters,
     pub pass: &'a Pass<'a>,
     pub snapshot: &'a Snapshot,
     pub now: Instant,
@@ -58,8 +60,14 @@ impl<'a> Step<'a> {
         datagram: &Datagram,
         hash: Hash,
     ) -> (Verdict, Tag) {
-        let key = SessionKey(datagram.key(self.side));
-        let found = self.tables.sessions().lookup_hashed(self.pass, hash, &key);
+        let found = match datagram.transport {
+            // An error belongs to the flow of the packet that it embeds.
+            L4::Icmp(IcmpKind::Error) => None,
+            L4::Icmp(_) | L4::Tcp { .. } | L4::Udp => {
+                let key = SessionKey(datagram.key(self.side));
+                self.tables.sessions().lookup_hashed(self.pass, hash, &key)
+            }
+        };
         let opened = match found {
             Some(hit) if hit.value().generation() == self.snapshot.generation => Ok(hit),
             Some(hit) => self.check_again(packet, datagram, hit),
@@ -87,10 +95,16 @@ impl<'a> Step<'a> {
         datagram: &Datagram,
         hit: SessionHit<'a>,
     ) -> Opening<'a> {
-        let first = hit.value_at(0);
+        let (first, key) = (hit.value_at(0), hit.key_at(0).0);
         let by_policy = matches!(first.direction(), Direction::Outbound | Direction::Routed);
-        let (from, to) = (first.ingress(), first.next_hop().egress);
-        if by_policy && self.check_zones(from, to).is_err() {
+        let first_packet = FirstPacket {
+            from: Zone::of(first.ingress()),
+            to: Zone::of(first.next_hop().egress),
+            protocol: key.protocol(),
+            source: key.source(),
+            destination: key.destination(),
+        };
+        if by_policy && self.snapshot.check_policy(&first_packet).is_err() {
             self.engine.kill(self.pass, hit.id(), self.now);
             return self.open(packet, datagram);
         }
@@ -101,8 +115,19 @@ impl<'a> Step<'a> {
         }
     }
 
-    fn check_zones(&self, from: LinkId, to: LinkId) -> Result<(), DropReason> {
-        self.snapshot.zones.check(Zone::of(from), Zone::of(to))
+    fn check_policy(
+        &self,
+        datagram: &Datagram,
+        from: LinkId,
+        to: LinkId,
+    ) -> Result<(), DropReason> {
+        self.snapshot.check_policy(&FirstPacket {
+            from: Zone::of(from),
+            to: Zone::of(to),
+            protocol: datagram.protocol(),
+            source: datagram.source,
+            destination: datagram.destination,
+        })
     }
 
     /// Rewrites a packet of a flow. Until the neighbour is known the packet stays untouched, for it may come
@@ -118,11 +143,12 @@ impl<'a> Step<'a> {
         if flow.ingress() != packet.ingress {
             return DropReason::SourceSpoofed.into();
         }
+        if packet.ingress != LinkId::LOCAL && destination_mac(packet.frame()).is_group() {
+            return DropReason::Broadcast.into();
+        }
         let hop = flow.next_hop();
         if hop.egress == LinkId::LOCAL {
-            self.note(packet, datagram, hit);
-            flow.apply(packet, datagram);
-            return Verdict::Punt(PuntReason::Local);
+            return self.deliver(packet, datagram, hit);
         }
         let Some(egress) = self.snapshot.link(hop.egress) else {
             return DropReason::LinkDown.into();
@@ -146,6 +172,25 @@ impl<'a> Step<'a> {
         flow.apply(packet, datagram);
         put_macs(packet.frame_mut(), mac, egress.mac);
         Verdict::Forward(hop.egress)
+    }
+
+    /// Rewrites a packet of a flow of the router itself. What arrives has arrived, however low its TTL.
+    fn deliver(
+        &mut self,
+        packet: &mut PacketBuf,
+        datagram: &Datagram,
+        hit: SessionHit<'a>,
+    ) -> Verdict {
+        self.note(packet, datagram, hit);
+        if datagram.ttl <= 1 {
+            let (l3, l4) = (usize::from(datagram.l3), usize::from(datagram.l4));
+            let frame = packet.frame_mut();
+            // The rewrite lowers it.
+            frame[l3 + ipv4::TTL] = 2;
+            seal_ipv4(frame, l3, l4 - l3);
+        }
+        hit.value().apply(packet, datagram);
+        Verdict::Punt(PuntReason::Local)
     }
 
     /// Counts a packet and follows its connection's state.
@@ -214,7 +259,7 @@ impl<'a> Step<'a> {
             let kind = ErrorKind::NetworkUnreachable;
             return Err(self.reply(packet, datagram, kind, self.snapshot.no_route()));
         };
-        if self.check_zones(ingress, route.egress).is_err() {
+        if self.check_policy(datagram, ingress, route.egress).is_err() {
             let kind = ErrorKind::AdministrativelyProhibited;
             return Err(self.reply(packet, datagram, kind, DropReason::PolicyDenied));
         }
@@ -245,7 +290,7 @@ impl<'a> Step<'a> {
                 Err(reason) => return Err(reason.into()),
             }
         }
-        self.check_zones(ingress, LinkId::LOCAL)?;
+        self.check_policy(datagram, ingress, LinkId::LOCAL)?;
         Err(Verdict::Punt(PuntReason::Local))
     }
 
@@ -300,7 +345,10 @@ impl<'a> Step<'a> {
         let hop = self.hop_via(&route, destination)?;
         let translated = route.egress == LinkId::WAN
             && self.snapshot.nat.external != Some(datagram.source.address);
-        if translated && datagram.transport != L4::Icmp(IcmpKind::Error) {
+        if translated && datagram.transport == L4::Icmp(IcmpKind::Error) {
+            return Err(self.translate_error(packet, datagram));
+        }
+        if translated {
             let back = NextHop { egress: LinkId::LOCAL, neighbour: NeighbourRef::NONE.to_bits() };
             return self.open_flow(datagram, LinkId::LOCAL, Translation::Outbound, hop, back);
         }
@@ -316,7 +364,9 @@ impl<'a> Step<'a> {
         reverse: NextHop,
     ) -> Opening<'a> {
         let request = OpenRequest { datagram, ingress, translation, forward, reverse };
-        self.engine.open(self.pass, &request, &self.snapshot.nat, self.now).map_err(Verdict::Drop)
+        let opened = self.engine.open(self.pass, &request, &self.snapshot.nat, self.now)?;
+        self.counters.opened.add(1);
+        Ok(opened)
     }
 
     /// Translates an ICMP error by the flow of the packet that it embeds.
@@ -324,11 +374,25 @@ impl<'a> Step<'a> {
         if datagram.ttl <= 1 {
             return DropReason::TtlExpired.into();
         }
+        if let Err(reason) = self.check_error(packet, datagram) {
+            return reason.into();
+        }
         packet.set_len(datagram.end as usize);
         match self.tables.translate_error(self.pass, packet, datagram, self.side) {
             Ok(hop) if hop.egress == LinkId::LOCAL => Verdict::Punt(PuntReason::Local),
             Ok(hop) => self.address(packet, hop),
             Err(reason) => reason.into(),
+        }
+    }
+
+    /// An error must arrive where the flow's own packets do, or any LAN could speak for the hosts of another.
+    fn check_error(&self, packet: &PacketBuf, datagram: &Datagram) -> Result<(), DropReason> {
+        let inner = icmp::embedded(packet.frame(), datagram)?;
+        let key = FlowKey::new(inner.protocol, inner.destination, inner.source, self.side);
+        match self.tables.sessions().lookup(self.pass, &SessionKey(key)) {
+            Some(hit) if hit.value().ingress() == packet.ingress => Ok(()),
+            Some(_) => Err(DropReason::SourceSpoofed),
+            None => Err(DropReason::IcmpNoSession),
         }
     }
 

@@ -35,7 +35,7 @@ pub struct Worker {
     pub(crate) lanes: Vec<Lane>,
     pub(crate) verdicts: Vec<Verdict>,
     pub(crate) tags: Vec<Tag>,
-    counters: Arc<Counters>,
+    pub(crate) counters: Arc<Counters>,
     rings: Arc<Rings>,
     one: Batch,
 }

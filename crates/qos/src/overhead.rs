@@ -18,8 +18,8 @@ pub enum Cells {
 /// What the wire adds to each IP packet.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct Overhead {
-    /// Octets around the IP packet.
-    pub per_packet: u16,
+    /// Octets around the IP packet; negative where a line counts fewer than the packet has.
+    pub per_packet: i16,
     /// Least octets that a packet occupies, overhead included.
     pub min: u16,
     /// How the wire cuts packets up.
@@ -61,7 +61,7 @@ impl Overhead {
     #[inline]
     pub fn wire_len(&self, frame_len: usize) -> usize {
         let packet = frame_len.saturating_sub(ETHERNET_HEADER_LEN);
-        let len = (packet + usize::from(self.per_packet)).max(usize::from(self.min));
+        let len = packet.saturating_add_signed(self.per_packet.into()).max(usize::from(self.min));
         match self.cells {
             Cells::None => len,
             Cells::Atm => len.div_ceil(48) * 53,

@@ -9,8 +9,10 @@ use config::{Config, Overhead, WanMode};
 use dhcp::client::StoreRecord;
 use link::{Link, LinkState};
 use local_stack::{LocalStack, Settings};
-use packet::{Instant, LinkId, Offloads};
-use pipeline::{Egress, EgressLink, LinkFacts, Rings, Runtime, Shapers, Snapshot, WanAddress, Worker};
+use packet::{Instant, LinkId};
+use pipeline::{
+    Egress, EgressLink, LinkFacts, Rings, Runtime, Shapers, Snapshot, WanAddress, Worker,
+};
 use qos::{Rate, Shaper, ShaperConfig};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
@@ -46,9 +48,8 @@ pub struct Parts {
 /// Opens the links, the state and everything between them.
 pub fn assemble(config: &Config, clock: Clock) -> Result<Parts> {
     let links = open_links(config)?;
-    let opened = Store::open(&config.control.state).with_context(|| {
-        format!("[control] state = {:?} can't be used", config.control.state)
-    })?;
+    let opened = Store::open(&config.control.state)
+        .with_context(|| format!("[control] state = {:?} can't be used", config.control.state))?;
     if let Some(moved) = &opened.moved_aside {
         warn!(file = %moved.path.display(), reason = %moved.reason, "state was unusable and is kept aside; starting without it");
     }
@@ -68,10 +69,10 @@ pub fn assemble(config: &Config, clock: Clock) -> Result<Parts> {
     let (tables, engines) = nat::Tables::new(sessions, 1, rng.random());
     let rings = Arc::new(Rings::new());
     let engine = engines.into_iter().next().context("an engine for the worker")?;
-    let worker =
-        Worker::new(engine, tables.clone(), stack.neighbours(), Arc::clone(&rings)).context("worker")?;
+    let worker = Worker::new(engine, tables.clone(), stack.neighbours(), Arc::clone(&rings))
+        .context("worker")?;
     let egress = Egress::new(
-        links.iter().map(|link| EgressLink { offloads: offloads(link.as_ref()) }).collect(),
+        links.iter().map(|link| EgressLink { offloads: link.offloads() }).collect(),
         shapers(config, clock.now()),
         LARGE_BUFFERS,
         Arc::clone(&rings),
@@ -109,11 +110,9 @@ pub fn shapers(config: &Config, now: Instant) -> Shapers {
 
 fn overhead(overhead: Overhead) -> qos::Overhead {
     match overhead {
-        Overhead::Custom { bytes, mpu } => qos::Overhead {
-            bytes: bytes.into(),
-            mpu: mpu.into(),
-            ..qos::Overhead::NONE
-        },
+        Overhead::Custom { bytes, mpu } => {
+            qos::Overhead { per_packet: bytes, min: mpu, ..qos::Overhead::NONE }
+        }
         Overhead::Ethernet => qos::Overhead::ETHERNET,
         Overhead::Docsis => qos::Overhead::DOCSIS,
         Overhead::PppoePtm => qos::Overhead::PPPOE_PTM,
@@ -206,17 +205,13 @@ pub fn add_reservations(
     runtime: Vec<dhcp::server::Reservation>,
 ) {
     for reservation in runtime {
-        let taken = configured.iter().any(|known| {
-            known.mac == reservation.mac || known.address == reservation.address
-        });
+        let taken = configured
+            .iter()
+            .any(|known| known.mac == reservation.mac || known.address == reservation.address);
         if !taken {
             configured.push(reservation);
         }
     }
-}
-
-fn offloads(link: &dyn Link) -> Offloads {
-    link.offloads()
 }
 
 /// Secrets of this run come from the operating system.
@@ -228,9 +223,7 @@ fn seeded_rng() -> Result<StdRng> {
 fn sessions_by_memory() -> usize {
     const SHARE: u64 = 16;
     let Some(bytes) = memory_bytes() else { return SESSIONS_DEFAULT };
-    usize::try_from(bytes / SHARE / SESSION_BYTES)
-        .unwrap_or(usize::MAX)
-        .clamp(65_536, 1_048_576)
+    usize::try_from(bytes / SHARE / SESSION_BYTES).unwrap_or(usize::MAX).clamp(65_536, 1_048_576)
 }
 
 #[cfg(target_os = "linux")]
@@ -274,11 +267,7 @@ pub fn check_reloadable(old: &Config, new: &Config) -> Result<()> {
 }
 
 /// What to do with a record of the stack.
-pub fn push_record(
-    batch: &mut store::Batch,
-    config: &Config,
-    record: &local_stack::StoreRecord,
-) {
+pub fn push_record(batch: &mut store::Batch, config: &Config, record: &local_stack::StoreRecord) {
     match record {
         local_stack::StoreRecord::Wan(record) => {
             if let StoreRecord::Keep(lease) = record {

@@ -2,49 +2,64 @@
 
 use std::net::{Ipv4Addr, SocketAddrV4};
 
-use anyhow::{Context, Result};
-use config::Config;
-use ctl_api::{Forward, ForwardHost, ForwardProtocol, ForwardSource, ForwardSpec, ForwardTarget, PortRange, Problem};
+use anyhow::{Context as _, Result};
+use config::{Config, Forward, ForwardHost, ForwardProtocol};
+use ctl_api::{ForwardSource, ForwardSpec, PortRange, Problem, WanState};
 use dhcp::server::BindingState;
 use local_stack::LocalStack;
-use packet::{Endpoint, Internal};
+use packet::{Endpoint, Internal, Protocol};
 use store::{Batch, Store};
+use tracing::warn;
 
 /// Where the store keeps them.
 const KIND: &str = "forward";
 
 /// Forwards in the order in which they win.
 pub struct ForwardBook {
-    configured: Vec<ForwardSpec>,
-    runtime: Vec<ForwardSpec>,
+    configured: Vec<Forward>,
+    runtime: Vec<Forward>,
+}
+
+/// What forwards are judged and shown by.
+#[derive(Clone, Copy)]
+pub struct Context<'a> {
+    /// The running configuration.
+    pub config: &'a Config,
+    /// Who knows the hosts.
+    pub stack: &'a LocalStack,
+    /// State of the WAN, which a forward needs to be reached.
+    pub wan: WanState,
 }
 
 impl ForwardBook {
     /// Reads those of the configuration and those that were stored.
     pub fn new(config: &Config, store: &Store) -> Result<Self> {
         let stored = store.values::<ForwardSpec>(KIND).context("read the stored forwards")?;
-        let mut book = Self { configured: Vec::new(), runtime: Vec::new() };
-        book.set_configured(config);
-        for (_, spec) in stored {
-            // A configuration that now claims the port wins; the stored forward stays for when it no longer does.
-            book.runtime.push(spec);
-        }
-        Ok(book)
+        // A configuration that now claims a port wins; the stored forward stays for when it no longer does.
+        let runtime = stored.into_iter().filter_map(|(key, spec)| match spec.to_config() {
+            Ok(forward) => Some(forward),
+            Err(error) => {
+                warn!(key, %error, "a stored forward is unreadable and left out");
+                None
+            }
+        });
+        Ok(Self { configured: config.forwards.clone(), runtime: runtime.collect() })
     }
 
     /// Takes the forwards of another configuration.
     pub fn set_configured(&mut self, config: &Config) {
-        self.configured = config.forwards.iter().map(spec_of).collect();
+        self.configured.clone_from(&config.forwards);
     }
 
     /// The forwards that are in force, as the translation wants them.
     pub fn resolved(&self, config: &Config, stack: &LocalStack) -> Vec<nat::Forward> {
+        let in_force = self.runtime.iter().filter(|forward| !self.is_overridden(forward));
         let mut forwards = Vec::new();
-        for (id, (spec, _)) in self.in_force().enumerate() {
-            let Some(target) = resolve(spec, config, stack) else { continue };
-            forwards.extend(spec.protocol.protocols().iter().map(|protocol| nat::Forward {
+        for (id, forward) in self.configured.iter().chain(in_force).enumerate() {
+            let Some(target) = resolve(forward, config, stack) else { continue };
+            forwards.extend(protocols(forward.protocol).iter().map(|protocol| nat::Forward {
                 protocol: *protocol,
-                external: spec.port.first()..=spec.port.last(),
+                external: forward.port.clone(),
                 to: Internal(Endpoint::new(*target.ip(), target.port())),
                 id: id as u32,
             }));
@@ -53,32 +68,34 @@ impl ForwardBook {
     }
 
     /// All of them, for the operator.
-    pub fn list(&self, config: &Config, stack: &LocalStack) -> Vec<Forward> {
-        let configured = self.configured.iter().map(|spec| (spec, ForwardSource::Config));
-        let runtime = self.runtime.iter().map(|spec| (spec, ForwardSource::Runtime));
+    pub fn list(&self, context: Context<'_>) -> Vec<ctl_api::Forward> {
+        let configured = self.configured.iter().map(|forward| (forward, ForwardSource::Config));
+        let runtime = self.runtime.iter().map(|forward| (forward, ForwardSource::Runtime));
         configured
             .chain(runtime)
-            .map(|(spec, source)| self.show(spec, source, config, stack))
+            .map(|(forward, source)| self.show(forward, source, context))
             .collect()
     }
 
     /// Adds a forward, stored before this returns.
     pub fn add(
         &mut self,
-        spec: ForwardSpec,
-        config: &Config,
-        stack: &LocalStack,
+        spec: &ForwardSpec,
+        context: Context<'_>,
         store: &mut Store,
-    ) -> Result<Forward, Problem> {
-        self.check(&spec, config, stack)?;
+    ) -> Result<ctl_api::Forward, Problem> {
+        let forward = spec
+            .to_config()
+            .map_err(|error| Problem::invalid(format!("{error}; {}", error.remedy())))?;
+        self.check(&forward, context)?;
         let mut batch = Batch::new();
         batch
-            .put_value(KIND, &key_of(spec.protocol, spec.port), &spec)
+            .put_value(KIND, &ctl_api::Forward::id_of(spec.protocol, spec.port), spec)
             .map_err(|error| Problem::failed(error.to_string()))?;
         store.commit(&batch).map_err(|error| Problem::failed(error.to_string()))?;
-        self.runtime.push(spec);
-        let spec = &self.runtime[self.runtime.len() - 1];
-        Ok(self.show(spec, ForwardSource::Runtime, config, stack))
+        let shown = self.show(&forward, ForwardSource::Runtime, context);
+        self.runtime.push(forward);
+        Ok(shown)
     }
 
     /// Removes a forward of the day, from the store first.
@@ -86,15 +103,18 @@ impl ForwardBook {
         &mut self,
         protocol: ForwardProtocol,
         port: PortRange,
-        config: &Config,
-        stack: &LocalStack,
+        context: Context<'_>,
         store: &mut Store,
-    ) -> Result<Forward, Problem> {
-        let same = |spec: &ForwardSpec| spec.protocol == protocol && spec.port == port;
+    ) -> Result<ctl_api::Forward, Problem> {
+        let same = |forward: &Forward| {
+            forward.protocol == protocol && forward.port == (port.first()..=port.last())
+        };
         let Some(index) = self.runtime.iter().position(same) else {
+            let protocol = protocol.as_str();
             return Err(if self.configured.iter().any(same) {
                 Problem::conflict(format!(
-                    "the forward of {protocol} {port} is in the configuration file; remove it there and reload"
+                    "the forward of {protocol} {port} is in the configuration file; remove it \
+                     there and reload"
                 ))
             } else {
                 Problem::not_found(format!(
@@ -102,78 +122,71 @@ impl ForwardBook {
                 ))
             });
         };
-        let shown = self.show(&self.runtime[index], ForwardSource::Runtime, config, stack);
+        let shown = self.show(&self.runtime[index], ForwardSource::Runtime, context);
         let mut batch = Batch::new();
-        batch.remove_value(KIND, &key_of(protocol, port));
+        batch.remove_value(KIND, &ctl_api::Forward::id_of(protocol, port));
         store.commit(&batch).map_err(|error| Problem::failed(error.to_string()))?;
         self.runtime.remove(index);
         Ok(shown)
     }
 
-    fn check(&self, spec: &ForwardSpec, config: &Config, stack: &LocalStack) -> Result<(), Problem> {
-        for known in self.configured.iter().chain(&self.runtime) {
-            if claims_same(known, spec) {
-                return Err(Problem::conflict(format!(
-                    "{} {} is forwarded to {} already; remove that forward first",
-                    known.protocol, known.port, known.to
-                )));
-            }
+    fn check(&self, forward: &Forward, context: Context<'_>) -> Result<(), Problem> {
+        if let Some(known) =
+            self.configured.iter().chain(&self.runtime).find(|known| claims_same(known, forward))
+        {
+            let (protocol, port) = (known.protocol.as_str(), &known.port);
+            return Err(Problem::conflict(format!(
+                "{protocol} {}-{} leads to {} already; remove that forward first",
+                port.start(),
+                port.end(),
+                known.to.host
+            )));
         }
-        const DHCP: [u16; 2] = [67, 68];
-        let udp = spec.protocol != ForwardProtocol::Tcp;
-        if udp && DHCP.iter().any(|port| (spec.port.first()..=spec.port.last()).contains(port)) {
+        let udp = forward.protocol != ForwardProtocol::Tcp;
+        if udp && DHCP_PORTS.iter().any(|port| forward.port.contains(port)) {
             return Err(Problem::conflict(
-                "udp 67 and 68 are the router's own (DHCP); choose another port".to_owned(),
+                "udp 67 and 68 are the router's own, for DHCP; choose another port",
             ));
         }
-        if u32::from(target_port(spec)) + u32::from(spec.port.last() - spec.port.first()) > 65_535 {
-            return Err(Problem::conflict(
-                "the range of internal ports would pass 65535; choose a lower first port".to_owned(),
-            ));
-        }
-        let Some(target) = resolve(spec, config, stack) else {
+        let Some(target) = resolve(forward, context.config, context.stack) else {
             return Err(Problem::conflict(format!(
                 "no host is called {}; reserve it with `lease reserve` or give its address",
-                spec.to.host_text()
+                forward.to.host
             )));
         };
-        check_target(*target.ip(), config)
+        check_target(*target.ip(), context.config)
     }
 
-    fn in_force(&self) -> impl Iterator<Item = (&ForwardSpec, ForwardSource)> {
-        let runtime = self.runtime.iter().filter(|spec| !self.is_overridden(spec));
-        let configured = self.configured.iter().map(|spec| (spec, ForwardSource::Config));
-        configured.chain(runtime.map(|spec| (spec, ForwardSource::Runtime)))
-    }
-
-    fn is_overridden(&self, spec: &ForwardSpec) -> bool {
-        self.configured.iter().any(|known| claims_same(known, spec))
+    fn is_overridden(&self, forward: &Forward) -> bool {
+        self.configured.iter().any(|known| claims_same(known, forward))
     }
 
     fn show(
         &self,
-        spec: &ForwardSpec,
+        forward: &Forward,
         source: ForwardSource,
-        config: &Config,
-        stack: &LocalStack,
-    ) -> Forward {
-        let overridden = source == ForwardSource::Runtime && self.is_overridden(spec);
-        let resolved = resolve(spec, config, stack).filter(|_| !overridden);
-        Forward {
-            id: key_of(spec.protocol, spec.port),
-            protocol: spec.protocol,
-            port: spec.port,
-            to: spec.to.clone(),
-            source,
-            enabled: resolved.is_some(),
-            resolved,
-        }
+        context: Context<'_>,
+    ) -> ctl_api::Forward {
+        let overridden = source == ForwardSource::Runtime && self.is_overridden(forward);
+        let resolved = resolve(forward, context.config, context.stack).filter(|_| !overridden);
+        ctl_api::Forward::new(forward, source, resolved, context.wan)
     }
 }
 
-fn claims_same(a: &ForwardSpec, b: &ForwardSpec) -> bool {
-    let shared = a.protocol.protocols().iter().any(|p| b.protocol.protocols().contains(p));
-    shared && a.port.overlaps(b.port)
+/// UDP ports that belong to the router itself.
+const DHCP_PORTS: [u16; 2] = [67, 68];
+
+fn protocols(protocol: ForwardProtocol) -> &'static [Protocol] {
+    match protocol {
+        ForwardProtocol::Tcp => &[Protocol::Tcp],
+        ForwardProtocol::Udp => &[Protocol::Udp],
+        ForwardProtocol::Both => &[Protocol::Tcp, Protocol::Udp],
+    }
+}
+
+fn claims_same(a: &Forward, b: &Forward) -> bool {
+    let shared = protocols(a.protocol).iter().any(|p| protocols(b.protocol).contains(p));
+    shared && a.port.start() <= b.port.end() && b.port.start() <= a.port.end()
 }
 
 fn check_target(address: Ipv4Addr, config: &Config) -> Result<(), Problem> {
@@ -192,29 +205,22 @@ fn check_target(address: Ipv4Addr, config: &Config) -> Result<(), Problem> {
     Ok(())
 }
 
-fn key_of(protocol: ForwardProtocol, port: PortRange) -> String {
-    format!("{protocol}-{port}")
-}
-
-fn target_port(spec: &ForwardSpec) -> u16 {
-    spec.to.port.unwrap_or(spec.port.first())
-}
-
-fn resolve(spec: &ForwardSpec, config: &Config, stack: &LocalStack) -> Option<SocketAddrV4> {
-    let address = match &spec.to.host {
+fn resolve(forward: &Forward, config: &Config, stack: &LocalStack) -> Option<SocketAddrV4> {
+    let address = match &forward.to.host {
         ForwardHost::Address(address) => *address,
         ForwardHost::Name(name) => address_of(name, config, stack)?,
     };
-    Some(SocketAddrV4::new(address, target_port(spec)))
+    Some(SocketAddrV4::new(address, forward.to.port))
 }
 
 /// The address of a host by name: a lease, a reservation, or a name of `[dns]`.
 pub fn address_of(name: &str, config: &Config, stack: &LocalStack) -> Option<Ipv4Addr> {
     let wanted = name.strip_suffix(&format!(".{}", config.dns.domain)).unwrap_or(name);
     let is_wanted = |name: &str| name.eq_ignore_ascii_case(wanted);
-    let reserved = config.lans.iter().flat_map(|lan| lan.dhcp.iter()).flat_map(|dhcp| {
-        dhcp.reservations.iter().map(|host| (host.name.as_str(), host.address))
-    });
+    let reserved =
+        config.lans.iter().flat_map(|lan| lan.dhcp.iter()).flat_map(|dhcp| {
+            dhcp.reservations.iter().map(|host| (host.name.as_str(), host.address))
+        });
     let named = config.dns.hosts.iter().map(|host| (host.name.as_str(), host.address));
     let configured = reserved.chain(named).find(|(name, _)| is_wanted(name));
     configured.map(|(_, address)| address).or_else(|| {
@@ -224,19 +230,4 @@ pub fn address_of(name: &str, config: &Config, stack: &LocalStack) -> Option<Ipv
             .find(|binding| binding.name.is_some_and(is_wanted))
             .map(|binding| binding.address)
     })
-}
-
-fn spec_of(forward: &config::Forward) -> ForwardSpec {
-    let protocol = match forward.protocol {
-        config::ForwardProtocol::Tcp => ForwardProtocol::Tcp,
-        config::ForwardProtocol::Udp => ForwardProtocol::Udp,
-        config::ForwardProtocol::Both => ForwardProtocol::Both,
-    };
-    let host = match &forward.to.host {
-        config::ForwardHost::Address(address) => ForwardHost::Address(*address),
-        config::ForwardHost::Name(name) => ForwardHost::Name(name.clone()),
-    };
-    let port = PortRange::new(*forward.port.start(), *forward.port.end())
-        .expect("the configuration has checked that the range is one");
-    ForwardSpec { protocol, port, to: ForwardTarget { host, port: Some(forward.to.port) } }
 }

@@ -48,7 +48,10 @@ impl Waker {
         let mut fds = ArrayVec::<PollFd<'_>, DESCRIPTORS_MAX>::new();
         fds.push(PollFd::new(&self.read, PollFlags::IN));
         fds.extend(
-            descriptors.iter().take(LINKS_MAX).map(|fd| PollFd::from_borrowed_fd(*fd, PollFlags::IN)),
+            descriptors
+                .iter()
+                .take(LINKS_MAX)
+                .map(|fd| PollFd::from_borrowed_fd(*fd, PollFlags::IN)),
         );
         let timeout = Timespec {
             tv_sec: i64::try_from(timeout.as_secs()).unwrap_or(i64::MAX),

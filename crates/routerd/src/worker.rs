@@ -12,7 +12,7 @@ use pipeline::{Egress, LINKS_MAX, Snapshot, Worker};
 use tracing::{info, warn};
 
 use crate::clock::Clock;
-use crate::shared::{Command, LinkEvent, Report, Shared, ShaperReport};
+use crate::shared::{Command, LinkEvent, Report, ShaperReport, Shared};
 
 /// Longest sleep of an idle worker: sessions expire and carriers are noticed within it.
 const IDLE_TICK: Duration = Duration::from_millis(500);

@@ -1,10 +1,11 @@
-//! Ports of the WAN address that lead to a host, in the text forms that the file and `routerctl` share.
+//! Ports of the WAN address that lead to a host, in the text forms that the file and `routerctl`
+//! share.
 
 use std::fmt;
 use std::net::Ipv4Addr;
 use std::ops::RangeInclusive;
 
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 use crate::name;
 
@@ -14,6 +15,7 @@ pub struct Forward {
     /// Which transport.
     pub protocol: ForwardProtocol,
     /// External ports, first to last, never 0.
+    #[serde(serialize_with = "as_ports")]
     pub port: RangeInclusive<u16>,
     /// Where they lead.
     pub to: ForwardTarget,
@@ -182,10 +184,7 @@ impl Forward {
 
 impl fmt::Display for Forward {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {}", self.protocol.as_str(), self.port.start())?;
-        if self.port.end() != self.port.start() {
-            write!(f, "-{}", self.port.end())?;
-        }
+        write!(f, "{} {}", self.protocol.as_str(), Ports(&self.port))?;
         write!(f, " to {}:{}", self.to.host, self.to.port)
     }
 }
@@ -248,6 +247,30 @@ impl fmt::Display for ForwardHost {
             ForwardHost::Address(address) => address.fmt(f),
             ForwardHost::Name(name) => f.write_str(name),
         }
+    }
+}
+
+/// Shows `8080` or `27000-27015`.
+struct Ports<'p>(&'p RangeInclusive<u16>);
+
+impl fmt::Display for Ports<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (first, last) = (self.0.start(), self.0.end());
+        if first == last { first.fmt(f) } else { write!(f, "{first}-{last}") }
+    }
+}
+
+fn as_ports<S: Serializer>(ports: &RangeInclusive<u16>, to: S) -> Result<S::Ok, S::Error> {
+    to.collect_str(&Ports(ports))
+}
+
+pub(super) fn option_as_ports<S: Serializer>(
+    ports: &Option<RangeInclusive<u16>>,
+    to: S,
+) -> Result<S::Ok, S::Error> {
+    match ports {
+        Some(ports) => as_ports(ports, to),
+        None => to.serialize_none(),
     }
 }
 

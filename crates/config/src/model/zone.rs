@@ -24,7 +24,8 @@ pub struct Zone {
     pub caps: ZoneCaps,
     /// The WAN link, then the LAN links in file order, then any further ones; `name` is unique.
     pub links: Vec<ZoneLink>,
-    /// Names of etherstubs (bridges on Linux) to create when they are not there, without duplicates.
+    /// Names of etherstubs (bridges on Linux) to create when they are not there, without
+    /// duplicates.
     pub etherstubs: Vec<String>,
 }
 
@@ -141,7 +142,8 @@ pub struct ZoneCaps {
 pub struct ZoneLink {
     /// Its name, as `wan.link` and `lan.link` say it. SmartOS calls them `net0`, `net1` … in order.
     pub name: String,
-    /// What it is created over: an etherstub of the zone, or a device (SmartOS: nic tag) of the host.
+    /// What it is created over: an etherstub of the zone, or a device (SmartOS: nic tag) of the
+    /// host.
     pub over: String,
     /// Its MAC address; absent: the platform chooses.
     #[serde(serialize_with = "super::option_as_text")]

@@ -9,8 +9,8 @@ use crate::defaults;
 use crate::document::{At, Problems, Section};
 use crate::fault::Fault;
 use crate::model::{
-    Action, Dns, Forward, ForwardHost, ForwardProtocol, ForwardWord, ParseForwardError, Policy,
-    Rule, RuleTarget, parse_ports,
+    Action, Config, Dns, Forward, ForwardHost, ForwardProtocol, ForwardWord, Lan,
+    ParseForwardError, Policy, Rule, RuleTarget, parse_ports,
 };
 use crate::read::lan::{LanRead, unknown};
 use crate::read::not_a_host;
@@ -28,10 +28,8 @@ pub(crate) fn forwards(sections: Vec<Section<'_>>) -> Vec<At<Forward>> {
             let see = (earlier_at, "the earlier one");
             problems.note_both(&port_at, see, Fault::ForwardConflict { ports });
         }
-        let port = defaults::DHCP_CLIENT_PORT;
-        if forward.value.protocol.has_udp() && forward.value.port.contains(&port) {
-            let owner = "the router's DHCP client";
-            problems.note(&port_at, Fault::ForwardReserved { port, owner });
+        if let Some(fault) = reserved_port(&forward.value) {
+            problems.note(&port_at, fault);
         }
         read.push((forward, port_at));
     }
@@ -91,28 +89,51 @@ pub(crate) fn check_targets(
     dns: &Dns,
     problems: &Problems,
 ) {
+    let lans: Vec<&Lan> = lans.iter().map(|read| &read.lan).collect();
     for forward in forwards {
-        let fault = match &forward.value.to.host {
-            ForwardHost::Address(address) => no_host_at(*address, lans),
-            ForwardHost::Name(name) => no_host_named(name, lans, dns),
-        };
-        if let Some(fault) = fault {
+        if let Some(fault) = no_host(&forward.value.to.host, &lans, dns) {
             problems.note(&forward.at, fault);
         }
     }
 }
 
-fn no_host_at(address: Ipv4Addr, lans: &[LanRead]) -> Option<Fault> {
-    let Some(read) = lans.iter().find(|read| read.lan.address.contains(&address)) else {
-        let subnets: Vec<String> = lans.iter().map(|r| r.lan.subnet().to_string()).collect();
-        return Some(Fault::ForwardOutside { address, subnets: subnets.join(" or ") });
-    };
-    not_a_host(&read.lan, address).map(|what| Fault::ForwardToNoHost { address, what })
+/// Checks a forward that is added to a running configuration.
+pub(crate) fn check_added(forward: &Forward, config: &Config) -> Result<(), Fault> {
+    let conflict = config.forwards.iter().find(|earlier| earlier.conflicts_with(forward));
+    let lans: Vec<&Lan> = config.lans.iter().collect();
+    let fault = reserved_port(forward)
+        .or_else(|| {
+            conflict.map(|other| Fault::ForwardConflict { ports: shared_ports(other, forward) })
+        })
+        .or_else(|| no_host(&forward.to.host, &lans, &config.dns));
+    fault.map_or(Ok(()), Err)
 }
 
-fn no_host_named(name: &str, lans: &[LanRead], dns: &Dns) -> Option<Fault> {
+fn reserved_port(forward: &Forward) -> Option<Fault> {
+    let port = defaults::DHCP_CLIENT_PORT;
+    let owner = "the router's DHCP client";
+    let taken = forward.protocol.has_udp() && forward.port.contains(&port);
+    taken.then_some(Fault::ForwardReserved { port, owner })
+}
+
+fn no_host(host: &ForwardHost, lans: &[&Lan], dns: &Dns) -> Option<Fault> {
+    match host {
+        ForwardHost::Address(address) => no_host_at(*address, lans),
+        ForwardHost::Name(name) => no_host_named(name, lans, dns),
+    }
+}
+
+fn no_host_at(address: Ipv4Addr, lans: &[&Lan]) -> Option<Fault> {
+    let Some(lan) = lans.iter().find(|lan| lan.address.contains(&address)) else {
+        let subnets: Vec<String> = lans.iter().map(|lan| lan.subnet().to_string()).collect();
+        return Some(Fault::ForwardOutside { address, subnets: subnets.join(" or ") });
+    };
+    not_a_host(lan, address).map(|what| Fault::ForwardToNoHost { address, what })
+}
+
+fn no_host_named(name: &str, lans: &[&Lan], dns: &Dns) -> Option<Fault> {
     let reserved =
-        || lans.iter().flat_map(|read| read.lan.dhcp.iter()).flat_map(|dhcp| &dhcp.reservations);
+        || lans.iter().flat_map(|lan| lan.dhcp.iter()).flat_map(|dhcp| &dhcp.reservations);
     if reserved().any(|reservation| reservation.name == name) {
         return None;
     }

@@ -57,6 +57,8 @@ pub enum Direction {
     Inbound,
     /// A host inside, to another inside by an external address.
     Hairpin,
+    /// From one LAN to another, nothing rewritten.
+    Routed,
 }
 
 impl fmt::Display for Direction {
@@ -65,6 +67,7 @@ impl fmt::Display for Direction {
             Self::Outbound => "outbound",
             Self::Inbound => "inbound",
             Self::Hairpin => "hairpin",
+            Self::Routed => "routed",
         })
     }
 }

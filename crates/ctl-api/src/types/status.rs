@@ -283,6 +283,4 @@ pub struct Shaper {
     pub drops: u64,
     /// Packets marked (ECN) instead of dropped.
     pub marks: u64,
-    /// Flows with packets waiting.
-    pub flows: u64,
 }

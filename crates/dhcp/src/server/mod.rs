@@ -180,6 +180,11 @@ impl Server {
         self.out.discard_transmits();
     }
 
+    /// All reservations, those of the configuration first.
+    pub fn reservations(&self) -> impl Iterator<Item = &Reservation> {
+        self.config.reservations.iter()
+    }
+
     /// All bindings by address, those being probed left out.
     pub fn bindings(&self) -> impl Iterator<Item = BindingView<'_>> {
         self.book.bindings().filter_map(|(address, binding)| {

@@ -404,8 +404,9 @@ fn dn24_hints_of_service_records_are_filtered_too() {
     bench.ask("www.example.", RecordType::HTTPS);
     let sent = bench.sent();
     let mut answer = octets(&sent.response());
-    answer[7] = 1;
-    // Priority 1, target ".", ipv4hint=10.0.0.1.
+    answer[7] = 2;
+    // Priority 1, target "."; the first with alpn="h2", the second with ipv4hint=10.0.0.1.
+    answer.extend_from_slice(b"\xc0\x0c\0\x41\0\x01\0\0\0\x3c\0\x0a\0\x01\0\0\x01\0\x03\x02h2");
     answer
         .extend_from_slice(b"\xc0\x0c\0\x41\0\x01\0\0\0\x3c\0\x0b\0\x01\0\0\x04\0\x04\x0a\0\0\x01");
     bench.answer(&sent, &answer);

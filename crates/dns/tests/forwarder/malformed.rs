@@ -197,6 +197,16 @@ fn check_answer(rest: &[u8]) {
     assert_eq!(bench.forwarder.outstanding(), 0);
 }
 
+#[test]
+fn what_the_random_messages_start_from_is_sound() {
+    let mut bench = Bench::new(config(1));
+    let _ = bench.ask_from(client(9), UDP, &sound_query());
+    let sent = bench.sent();
+    bench.answer(&sent, &[&sent.octets[..2], &answer_rest()].concat());
+    assert_eq!(bench.reply().answers.len(), 3);
+    assert_eq!(bench.forwarder.cache_len(), 1);
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(512))]
 
@@ -221,12 +231,14 @@ proptest! {
     }
 }
 
-/// A sound answer with an alias, an address, a SOA record and OPT, behind its id.
+/// A sound answer with an alias, an address, a service record with hints, a SOA record and OPT, behind its id.
 fn answer_rest() -> Vec<u8> {
     let mut message = octets(&query("www.example.", RecordType::A));
-    (message[2], message[3], message[7], message[9], message[11]) = (0x81, 0x80, 2, 1, 1);
+    (message[2], message[3], message[7], message[9], message[11]) = (0x81, 0x80, 3, 1, 1);
     message.extend_from_slice(b"\xc0\x0c\x00\x05\x00\x01\x00\x00\x00\x3c\x00\x04\x01h\xc0\x10");
     message.extend_from_slice(b"\xc0\x29\x00\x01\x00\x01\x00\x00\x00\x3c\x00\x04\xcb\x00\x71\x07");
+    message.extend_from_slice(b"\xc0\x0c\x00\x41\x00\x01\x00\x00\x00\x3c\x00\x12\x00\x01\x00");
+    message.extend_from_slice(b"\x00\x01\x00\x03\x02h2\x00\x04\x00\x04\xcb\x00\x71\x07");
     message.extend_from_slice(b"\xc0\x10\x00\x06\x00\x01\x00\x00\x00\x3c\x00\x19");
     message.extend_from_slice(b"\x01n\xc0\x10\x00");
     message.extend_from_slice(&[0; 20]);

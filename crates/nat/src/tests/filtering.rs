@@ -91,3 +91,46 @@ fn an_echo_request_to_a_mapped_identifier_is_not_a_reply() {
     assert_eq!(rig.pass(LinkId::WAN, &mut echo(R, E, 77)), Err(DropReason::NoMapping));
     assert_eq!(rig.pass(LinkId::WAN, &mut echo_reply(R2, E, 77)), Err(DropReason::NoMapping));
 }
+
+#[test]
+fn req6a_strangers_cannot_keep_a_mapping_alive() {
+    let mut rig = Rig::new(with_filtering(Filtering::EndpointIndependent));
+    rig.udp_out(ep(A, 5000), ep(R, 1)).unwrap();
+    for port in 0..3 {
+        rig.advance(secs(99));
+        rig.udp_in(ep(R2, 100 + port), ep(E, 5000)).unwrap();
+    }
+    rig.advance(secs(5));
+    assert!(rig.sessions().is_empty());
+    assert_eq!(rig.udp_in(ep(R2, 200), ep(E, 5000)), Err(DropReason::NoMapping));
+    rig.advance(secs(125));
+    assert_eq!((rig.tables.stats().mappings, rig.tables.hosts.total()), (0, 0));
+}
+
+#[test]
+fn req6_answering_a_stranger_keeps_the_mapping_alive() {
+    let mut rig = Rig::new(with_filtering(Filtering::EndpointIndependent));
+    rig.udp_out(ep(A, 5000), ep(R, 1)).unwrap();
+    rig.advance(secs(200));
+    rig.udp_in(ep(R2, 100), ep(E, 5000)).unwrap();
+    rig.udp_out(ep(A, 5000), ep(R2, 100)).unwrap();
+    rig.advance(secs(200));
+    assert_eq!(rig.sessions().len(), 1);
+    assert_eq!(rig.udp_in(ep(R2, 101), ep(E, 5000)), Ok((ep(R2, 101), ep(A, 5000))));
+    rig.advance(secs(102 + 125));
+    assert_eq!((rig.tables.stats().mappings, rig.tables.hosts.total()), (0, 0));
+}
+
+#[test]
+fn an_answer_in_the_last_moment_wakes_the_mapping() {
+    let mut rig = Rig::new(with_filtering(Filtering::EndpointIndependent));
+    rig.udp_out(ep(A, 5000), ep(R, 1)).unwrap();
+    rig.advance(secs(300));
+    rig.udp_in(ep(R2, 100), ep(E, 5000)).unwrap();
+    rig.now += secs(2);
+    rig.udp_out(ep(A, 5000), ep(R2, 100)).unwrap();
+    rig.expire();
+    rig.expire();
+    assert_eq!(rig.sessions().len(), 1);
+    assert!(rig.udp_in(ep(R2, 101), ep(E, 5000)).is_ok());
+}

@@ -2,6 +2,9 @@
 
 use std::collections::BTreeMap;
 
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
+
 use super::*;
 
 #[test]
@@ -83,4 +86,76 @@ fn req1_req3_hold_while_workers_race_for_the_same_endpoints() {
     assert_eq!(by_internal.len(), ENDPOINTS as usize);
     assert_eq!(tables.stats().sessions, 4 * ENDPOINTS as usize);
     assert_eq!(tables.hosts.total(), u64::from(ENDPOINTS));
+}
+
+#[test]
+fn counts_come_out_even_when_workers_race() {
+    const ROUNDS: u64 = 3000;
+    let (tables, engines) = Tables::new(4096, 3, 7);
+    let policy = Policy {
+        forwards: Forwards::new(vec![forward(Protocol::Udp, 8080, ep(B, 80))]).unwrap(),
+        timeouts: Timeouts { udp: secs(3), udp_dns: secs(3), ..Timeouts::default() },
+        ..with_filtering(Filtering::AddressDependent)
+    };
+    let mut engines: Vec<Engine> = std::thread::scope(|scope| {
+        let workers = engines.into_iter().enumerate().map(|(worker, mut engine)| {
+            let (tables, policy) = (&tables, &policy);
+            scope.spawn(move || {
+                let mut participant = tables.domain().participant().unwrap();
+                let mut rng = StdRng::seed_from_u64(worker as u64);
+                for round in 0..ROUNDS {
+                    let now = Instant::from_millis(round * 20);
+                    let pass = participant.pass();
+                    step(&mut engine, &pass, &mut rng, policy, now);
+                    engine.expire(&pass, now, &policy.timeouts, 64);
+                }
+                engine
+            })
+        });
+        let workers: Vec<_> = workers.collect();
+        workers.into_iter().map(|worker| worker.join().unwrap()).collect()
+    });
+    let mut participant = tables.domain().participant().unwrap();
+    for extra in 1..=3 {
+        for engine in &mut engines {
+            let pass = participant.pass();
+            let now = Instant::from_millis(ROUNDS * 20) + secs(200 * extra);
+            engine.expire(&pass, now, &policy.timeouts, usize::MAX);
+        }
+    }
+    let stats = tables.stats();
+    assert_eq!((stats.sessions, stats.mappings, stats.contacts), (0, 0, 0));
+    assert_eq!(tables.hosts.total(), 0);
+}
+
+/// A packet between a few endpoints in any direction.
+fn step(
+    engine: &mut Engine,
+    pass: &flow_table::Pass<'_>,
+    rng: &mut StdRng,
+    policy: &Policy,
+    now: Instant,
+) {
+    let internal = ep([A, B, C][rng.random_range(0..3)], 5000 + rng.random_range(0..4));
+    let remote = ep([R, R2][rng.random_range(0..2)], 1 + rng.random_range(0..3));
+    let external = ep(E, [8080, 5000, 5001, 5002, 5003][rng.random_range(0..5)]);
+    let (ingress, packet) = match rng.random_range(0..3) {
+        0 => (LAN, udp(internal, remote)),
+        1 => (LinkId::WAN, udp(remote, external)),
+        _ => (LAN, udp(internal, external)),
+    };
+    let datagram = datagram(&packet);
+    let side = if ingress == LAN { Side::Inside } else { Side::Outside };
+    let key = SessionKey(datagram.key(side));
+    if engine.tables().sessions().lookup(pass, &key).is_none() {
+        let Ok(request) = request(engine, pass, &datagram, ingress, policy) else { return };
+        let _ = engine.open(pass, &request, policy, now);
+    }
+    let tables = engine.tables().clone();
+    if let Some(hit) = tables.sessions().lookup(pass, &key) {
+        hit.value().touch(now, 60, 1);
+        if rng.random_range(0..8) == 0 {
+            let _ = engine.kill(pass, hit.id(), now);
+        }
+    }
 }
