@@ -46,5 +46,5 @@ pub mod types;
 pub use client::{Client, ClientError};
 pub use problem::Problem;
 pub use request::{Answer, ControlHandle, REQUESTS_QUEUED_MAX, Request, Requests};
-pub use server::{ServeError, ServerHandle, serve};
+pub use server::{ServeError, ServerHandle, serve, serve_with_metrics};
 pub use types::*;

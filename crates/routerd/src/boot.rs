@@ -21,6 +21,7 @@ use tracing::{info, warn};
 
 use crate::clock::Clock;
 use crate::forwards::ForwardBook;
+use crate::places;
 use crate::shared::{Mailbox, Shared};
 use crate::wake::Waker;
 use crate::worker::WorkerThread;
@@ -46,10 +47,11 @@ pub struct Parts {
 }
 
 /// Opens the links, the state and everything between them.
-pub fn assemble(config: &Config, clock: Clock) -> Result<Parts> {
-    let links = open_links(config)?;
-    let opened = Store::open(&config.control.state)
-        .with_context(|| format!("[control] state = {:?} can't be used", config.control.state))?;
+pub fn assemble(config: &Config, path: &Path, clock: Clock) -> Result<Parts> {
+    let links = open_links(config, path)?;
+    let state = &config.control.state;
+    let opened =
+        Store::open(state).with_context(|| places::of(path, "state", &state.to_string_lossy()))?;
     if let Some(moved) = &opened.moved_aside {
         warn!(file = %moved.path.display(), reason = %moved.reason, "state was unusable and is kept aside; starting without it");
     }
@@ -122,10 +124,13 @@ fn overhead(overhead: Overhead) -> qos::Overhead {
     }
 }
 
-fn open_links(config: &Config) -> Result<Vec<Box<dyn Link>>> {
+fn open_links(config: &Config, path: &Path) -> Result<Vec<Box<dyn Link>>> {
     link_names(config)
         .enumerate()
-        .map(|(index, name)| open_link(name, LinkId(index as u8)))
+        .map(|(index, name)| {
+            let opened = open_link(name, LinkId(index as u8));
+            opened.with_context(|| places::of(path, "link", name))
+        })
         .collect()
 }
 

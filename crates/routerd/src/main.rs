@@ -10,6 +10,7 @@ mod boot;
 mod clock;
 mod control;
 mod forwards;
+mod places;
 mod rates;
 mod report;
 mod requests;
@@ -97,7 +98,7 @@ fn init_log() {
 
 fn run(config: Config, path: PathBuf) -> Result<()> {
     let clock = Clock::start();
-    let parts = boot::assemble(&config, clock)?;
+    let parts = boot::assemble(&config, &path, clock)?;
     let socket = config.control.socket.clone();
     let (worker, rest) = parts.split();
     let (shared, commands) = (Arc::clone(&rest.shared), rest.commands.clone());
@@ -105,7 +106,11 @@ fn run(config: Config, path: PathBuf) -> Result<()> {
     let (handle, requests) = ControlHandle::new(move || waker.control.wake());
     let signals = Signals::default();
     handle_signals(&signals, &shared)?;
-    let server = ctl_api::serve(&socket, handle).context("control socket")?;
+    let server = match config.control.metrics {
+        Some(address) => ctl_api::serve_with_metrics(&socket, address, handle),
+        None => ctl_api::serve(&socket, handle),
+    };
+    let server = server.with_context(|| places::of(&path, "socket", &socket.to_string_lossy()))?;
     info!(socket = %socket.display(), "router running");
     let thread = thread::Builder::new()
         .name("worker".to_owned())

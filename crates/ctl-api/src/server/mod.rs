@@ -5,6 +5,7 @@ mod routes;
 use std::convert::Infallible;
 use std::fs;
 use std::io;
+use std::net::SocketAddr;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -15,7 +16,8 @@ use axum::http::Request as HttpRequest;
 use axum::response::{IntoResponse, Response};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
-use tokio::net::{UnixListener, UnixStream};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, UnixListener, UnixStream};
 use tokio::runtime::Runtime;
 use tokio::sync::{Semaphore, watch};
 use tokio::time::timeout;
@@ -73,6 +75,16 @@ pub enum ServeError {
         /// The file.
         path: PathBuf,
     },
+    /// The metrics address can't be listened on.
+    #[error(
+        "[control] metrics = \"{address}\" can't be listened on; choose a free port on an address of the zone, such as 127.0.0.1:9100"
+    )]
+    Metrics {
+        /// The address.
+        address: SocketAddr,
+        /// Why not.
+        source: io::Error,
+    },
     /// The operating system refused one of the steps.
     #[error("{step} {}", path.display())]
     Os {
@@ -116,11 +128,25 @@ impl Drop for ServerHandle {
 /// # Errors
 /// [`ServeError::SocketInUse`] if a live process serves it; otherwise what the system refused.
 pub fn serve(path: &Path, control: ControlHandle) -> Result<ServerHandle, ServeError> {
-    serve_within(path, control, LIMITS)
+    serve_within(path, None, control, LIMITS)
+}
+
+/// Serves the control socket, and `/metrics` alone on a TCP address as well, for a collector that can't reach
+/// the socket. Nothing can be changed through it; who may connect is up to whoever chose the address.
+///
+/// # Errors
+/// As [`serve`]; [`ServeError::Metrics`] if the address can't be listened on.
+pub fn serve_with_metrics(
+    path: &Path,
+    metrics: SocketAddr,
+    control: ControlHandle,
+) -> Result<ServerHandle, ServeError> {
+    serve_within(path, Some(metrics), control, LIMITS)
 }
 
 fn serve_within(
     path: &Path,
+    metrics: Option<SocketAddr>,
     control: ControlHandle,
     limits: Limits,
 ) -> Result<ServerHandle, ServeError> {
@@ -129,11 +155,18 @@ fn serve_within(
         .enable_all()
         .build()
         .map_err(os("start a runtime for"))?;
+    let metrics = match metrics {
+        Some(address) => {
+            let bound = runtime.block_on(TcpListener::bind(address));
+            Some(bound.map_err(|source| ServeError::Metrics { address, source })?)
+        }
+        None => None,
+    };
     let listener = runtime.block_on(listen(path))?;
     let (stop, stopped) = watch::channel(());
     let thread = std::thread::Builder::new()
         .name("ctl-api".into())
-        .spawn(move || run(&runtime, listener, control, limits, stopped))
+        .spawn(move || run(&runtime, (listener, metrics), control, limits, stopped))
         .map_err(os("start a thread for"))?;
     Ok(ServerHandle { path: path.to_owned(), stop, thread: Some(thread) })
 }
@@ -174,29 +207,29 @@ async fn is_served(path: &Path) -> bool {
 
 fn run(
     runtime: &Runtime,
-    listener: UnixListener,
+    (listener, metrics): (UnixListener, Option<TcpListener>),
     control: ControlHandle,
     limits: Limits,
     mut stopped: watch::Receiver<()>,
 ) {
     runtime.block_on(async {
+        let pages = routes::metrics_only(control.clone());
         tokio::select! {
-            () = accept(&listener, control, limits) => {}
+            () = accept(&listener, routes::router(control), limits) => {}
+            () = accept_metrics(metrics, pages, limits) => {}
             _ = stopped.changed() => {}
         }
     });
 }
 
 /// Accepts for ever; each connection is a task that ends by itself within its limit.
-async fn accept(listener: &UnixListener, control: ControlHandle, limits: Limits) {
-    let router = routes::router(control);
+async fn accept(listener: &UnixListener, router: axum::Router, limits: Limits) {
     let room = Arc::new(Semaphore::new(limits.connections));
     loop {
         let stream = match listener.accept().await {
             Ok((stream, _)) => stream,
             Err(error) => {
-                tracing::warn!(%error, "control socket: accept");
-                tokio::time::sleep(ACCEPT_PAUSE).await;
+                pause_after(&error).await;
                 continue;
             }
         };
@@ -205,26 +238,54 @@ async fn accept(listener: &UnixListener, control: ControlHandle, limits: Limits)
             let _ = stream.try_write(FULL);
             continue;
         };
-        let router = router.clone();
-        tokio::spawn(async move {
-            if timeout(limits.connection, converse(stream, router, limits)).await.is_err() {
-                tracing::debug!("control socket: connection closed, its time is up");
-            }
-            drop(permit);
-        });
+        tokio::spawn(converse(stream, router.clone(), limits, permit));
     }
 }
 
-/// Serves one connection to its end.
-async fn converse(stream: UnixStream, router: axum::Router, limits: Limits) {
+/// The same on the metrics address; without one it waits for ever.
+async fn accept_metrics(listener: Option<TcpListener>, router: axum::Router, limits: Limits) {
+    let Some(listener) = listener else { return std::future::pending().await };
+    let room = Arc::new(Semaphore::new(limits.connections));
+    loop {
+        let stream = match listener.accept().await {
+            Ok((stream, _)) => stream,
+            Err(error) => {
+                pause_after(&error).await;
+                continue;
+            }
+        };
+        let Ok(permit) = Arc::clone(&room).try_acquire_owned() else {
+            let _ = stream.try_write(FULL);
+            continue;
+        };
+        tokio::spawn(converse(stream, router.clone(), limits, permit));
+    }
+}
+
+async fn pause_after(error: &io::Error) {
+    tracing::warn!(%error, "control server: accept");
+    tokio::time::sleep(ACCEPT_PAUSE).await;
+}
+
+/// Serves one connection to its end, or to the end of its time.
+async fn converse<S>(
+    stream: S,
+    router: axum::Router,
+    limits: Limits,
+    _permit: tokio::sync::OwnedSemaphorePermit,
+) where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
     let service = tower_service(router, limits.request);
     let served = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(limits.head)
         .max_buf_size(HEAD_BYTES_MAX)
         .serve_connection(TokioIo::new(stream), service);
-    if let Err(error) = served.await {
-        tracing::debug!(%error, "control socket: connection");
+    match timeout(limits.connection, served).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => tracing::debug!(%error, "control server: connection"),
+        Err(_) => tracing::debug!("control server: connection closed, its time is up"),
     }
 }
 

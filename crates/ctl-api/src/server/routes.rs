@@ -51,6 +51,16 @@ pub(super) fn router(control: ControlHandle) -> Router {
         .with_state(control)
 }
 
+/// The page for collectors alone.
+pub(super) fn metrics_only(control: ControlHandle) -> Router {
+    Router::new()
+        .route("/metrics", get(metrics_text))
+        .fallback(no_such_path)
+        .method_not_allowed_fallback(no_such_method)
+        .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
+        .with_state(control)
+}
+
 async fn status(State(control): Control) -> Reply<Status> {
     control.ask(Request::Status).await.map(Json)
 }

@@ -29,7 +29,7 @@ fn fixture(mut answer: impl FnMut(Request) + Send + 'static) -> Fixture {
 fn start(control: ControlHandle) -> Fixture {
     let folder = tempfile::tempdir().unwrap();
     let socket = folder.path().join("run/control.sock");
-    let server = serve_within(&socket, control, SHORT).unwrap();
+    let server = serve_within(&socket, None, control, SHORT).unwrap();
     Fixture { socket, _server: server, _folder: folder }
 }
 
@@ -203,4 +203,29 @@ fn without_a_server_the_client_names_the_socket() {
     let folder = tempfile::tempdir().unwrap();
     let error = Client::connect(&folder.path().join("none.sock")).unwrap_err();
     assert!(error.to_string().starts_with("no routerd answers on "), "{error}");
+}
+
+#[test]
+fn the_metrics_address_serves_metrics_and_nothing_else() {
+    use std::io::{Read, Write};
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap();
+    let (control, requests) = ControlHandle::new(|| {});
+    let folder = tempfile::tempdir().unwrap();
+    let socket = folder.path().join("control.sock");
+    let refused = serve_with_metrics(&socket, address, control.clone()).unwrap_err();
+    assert!(refused.to_string().contains("choose a free port"), "{refused}");
+    drop(taken);
+    let _server = serve_with_metrics(&socket, address, control).unwrap();
+    let ask = |path: &str| {
+        let mut stream = std::net::TcpStream::connect(address).unwrap();
+        write!(stream, "GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").unwrap();
+        let mut text = String::new();
+        stream.read_to_string(&mut text).unwrap();
+        text
+    };
+    assert!(ask("/v1/forwards").starts_with("HTTP/1.1 404"));
+    // The page asks the control thread, which is gone.
+    drop(requests);
+    assert!(ask("/metrics").starts_with("HTTP/1.1 503"));
 }
