@@ -20,13 +20,13 @@ END
 # the zone exists
 ip netns add router
 
-# the kernel stays silent in the zone
+# the kernel forwards nothing in the zone
 ip netns exec router sh -c 'echo 0 > /proc/sys/net/ipv4/ip_forward'
 
-# the kernel stays silent in the zone
+# the kernel speaks no IPv6 in the zone (ipv6/conf/default/disable_ipv6)
 ip netns exec router sh -c 'echo 1 > /proc/sys/net/ipv6/conf/default/disable_ipv6'
 
-# the kernel stays silent in the zone
+# the kernel speaks no IPv6 in the zone (ipv6/conf/all/disable_ipv6)
 ip netns exec router sh -c 'echo 1 > /proc/sys/net/ipv6/conf/all/disable_ipv6'
 
 # loopback is up

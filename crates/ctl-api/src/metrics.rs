@@ -203,4 +203,51 @@ mod tests {
         page.sample("x", &[("a", "q\"\\\n"), ("b", "")], 7);
         assert_eq!(page.0, "zone_router_x{a=\"q\\\"\\\\\\n\",b=\"\"} 7\n");
     }
+
+    #[test]
+    fn each_sample_follows_the_head_of_its_name_and_no_name_has_two() {
+        let status: Status = serde_json::from_str(
+            r#"{"version":"0.1.0","uptime_secs":1,"config_generation":1,
+            "wan":{"link":"wan0","mode":"static","state":"static","address":"198.51.100.2/24",
+                "gateway":"198.51.100.1","dns":[],"domain":null,"server":null,"lease_secs":null,
+                "renews_secs":null,"rebinds_secs":null,"lease_expires_secs":9},
+            "lans":[{"name":"home","link":"lan0","address":"10.0.0.1/24","hosts":3,"leases":2,
+                "pool_free":98}],
+            "links":[{"name":"wan0","role":"wan","state":"up","mac":"2:8:20:a:b:1","mtu":1500,
+                "rx_packets":1,"rx_bytes":2,"tx_packets":3,"tx_bytes":4,"rx_bits_per_sec":0,
+                "tx_bits_per_sec":0,"kernel_drops":0}],
+            "flows":{"active":12,"capacity":64,"opened":1,"closed":2,"refused":0,"mappings":10},
+            "drops_total":5,
+            "shapers":[{"direction":"upload","rate_bits_per_sec":19000000,"backlog_bytes":0,
+                "backlog_packets":0,"delay_us_p50":900,"delay_us_p95":null,"packets":1,"bytes":1,
+                "drops":3,"marks":4,"flows":0}],
+            "dns":{"queries":1,"hits":7,"local":2,"stale":0,"failures":1,"refused":0,
+                "cache_entries":5,"cache_entries_max":10,"in_flight":0,"upstreams":[]}}"#,
+        )
+        .unwrap();
+        let drops = [Drop {
+            reason: "no-mapping".into(),
+            sentence: String::new(),
+            link: Some("wan0".into()),
+            count: 5,
+        }];
+        let text = render(&status, &drops);
+        let mut heads = Vec::new();
+        for line in text.lines() {
+            if let Some(head) = line.strip_prefix("# TYPE ") {
+                heads.push(head.split(' ').next().unwrap());
+            } else if !line.starts_with('#') {
+                let name = line.split(['{', ' ']).next().unwrap();
+                assert_eq!(Some(&name), heads.last(), "{line}");
+            }
+        }
+        let mut unique = heads.clone();
+        unique.sort_unstable();
+        unique.dedup();
+        assert_eq!(unique.len(), heads.len());
+        assert!(text.contains("zone_router_drops_total{reason=\"no-mapping\",link=\"wan0\"} 5\n"));
+        assert!(text.contains(
+            "zone_router_shaper_delay_microseconds{direction=\"upload\",quantile=\"0.5\"} 900\n"
+        ));
+    }
 }

@@ -13,7 +13,9 @@
 //! 0.0.0.0 and its broadcasts. What the router injects itself never arrived on a link, so it isn't
 //! asked about.
 //!
-//! Non-goals: no state (that is `nat`'s filtering), no rules on ports, no logging.
+//! * [`Rule`]: exceptions in the operator's order, by protocol, port and address; the first that matches decides.
+//!
+//! Non-goals: no state (that is `nat`'s filtering), no logging.
 //!
 //! Limits: both tables are as large as the configuration makes them: a scan over the subnets of all
 //! links, and a square of zones of which there are at most 257.
@@ -21,7 +23,9 @@
 //! Threads: immutable once built; part of the snapshot that workers read.
 
 mod address;
+mod rule;
 mod zone;
 
 pub use address::{AddressPolicy, LinkPolicy, Role};
+pub use rule::{FirstPacket, Rule, first_match};
 pub use zone::{Action, Zone, ZonePolicy};

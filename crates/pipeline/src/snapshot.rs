@@ -3,7 +3,7 @@
 use std::net::Ipv4Addr;
 
 use config::{Config, MssClamp, Ping, WanMode};
-use firewall::{Action, AddressPolicy, LinkPolicy, Zone, ZonePolicy};
+use firewall::{Action, AddressPolicy, FirstPacket, LinkPolicy, Rule, Zone, ZonePolicy};
 use forwarding::{NextHop, Route, Routes};
 use ipnet::Ipv4Net;
 use packet::{DropReason, LinkId, MacAddr, Protocol};
@@ -70,8 +70,8 @@ pub struct Snapshot {
     pub nat: nat::Policy,
     /// Which source may arrive where.
     pub sources: AddressPolicy,
-    /// Who may open flows to whom.
-    pub zones: ZonePolicy,
+    zones: ZonePolicy,
+    rules: Box<[Rule]>,
     /// Whether the WAN address answers ping.
     pub wan_ping: bool,
     /// Whether the WAN's address comes by DHCP.
@@ -101,6 +101,7 @@ impl Snapshot {
             nat: policy(config, runtime, external)?,
             sources: sources(config, runtime),
             zones: zones(config),
+            rules: config.policy.rules.iter().filter_map(|r| rule(config, r)).collect(),
             wan_ping: config.wan.ping == Ping::Answer,
             wan_dhcp: matches!(config.wan.mode, WanMode::Dhcp(_)),
             links,
@@ -135,6 +136,18 @@ impl Snapshot {
     #[must_use]
     pub fn serves_dhcp(&self, link: LinkId) -> bool {
         self.dhcp_servers.get(link.index()).copied().unwrap_or(false)
+    }
+
+    /// Whether a flow may be opened: the first rule that matches decides, else the policy between zones.
+    ///
+    /// # Errors
+    /// [`DropReason::PolicyDenied`] if not.
+    pub fn check_policy(&self, opening: &FirstPacket) -> Result<(), DropReason> {
+        match firewall::first_match(&self.rules, opening) {
+            Some(Action::Allow) => Ok(()),
+            Some(Action::Deny) => Err(DropReason::PolicyDenied),
+            None => self.zones.check(opening.from, opening.to),
+        }
     }
 
     /// Why there is no route: usually because the WAN is down.
@@ -203,6 +216,36 @@ fn zones(config: &Config) -> ZonePolicy {
         }
     }
     zones
+}
+
+fn zone_named(config: &Config, name: &str) -> Option<Zone> {
+    let index = config.lans.iter().position(|lan| lan.name == name)?;
+    Some(Zone::Lan(lan_id(index)))
+}
+
+/// `None` for a rule about a LAN that there is not, which the configuration has excluded.
+fn rule(config: &Config, rule: &config::Rule) -> Option<Rule> {
+    let to = match &rule.to {
+        config::RuleTarget::Anywhere => None,
+        config::RuleTarget::Wan => Some(Zone::Wan),
+        config::RuleTarget::Lan(name) => Some(zone_named(config, name)?),
+    };
+    let protocols = rule.protocol.map(|protocol| {
+        let tcp = protocol.has_tcp().then_some(Protocol::Tcp);
+        tcp.into_iter().chain(protocol.has_udp().then_some(Protocol::Udp)).collect()
+    });
+    Some(Rule {
+        action: match rule.action {
+            config::Action::Allow => Action::Allow,
+            config::Action::Refuse => Action::Deny,
+        },
+        from: zone_named(config, &rule.from)?,
+        to,
+        protocols,
+        ports: rule.ports.clone(),
+        source: rule.source,
+        destination: rule.destination,
+    })
 }
 
 fn policy(

@@ -2,7 +2,7 @@
 
 use std::net::Ipv4Addr;
 
-use firewall::Zone;
+use firewall::{FirstPacket, Zone};
 use flow_table::{Hash, Pass};
 use forwarding::{NeighbourRef, Neighbours, Route};
 use nat::{
@@ -60,8 +60,14 @@ impl<'a> Step<'a> {
         datagram: &Datagram,
         hash: Hash,
     ) -> (Verdict, Tag) {
-        let key = SessionKey(datagram.key(self.side));
-        let found = self.tables.sessions().lookup_hashed(self.pass, hash, &key);
+        let found = match datagram.transport {
+            // An error belongs to the flow of the packet that it embeds.
+            L4::Icmp(IcmpKind::Error) => None,
+            L4::Icmp(_) | L4::Tcp { .. } | L4::Udp => {
+                let key = SessionKey(datagram.key(self.side));
+                self.tables.sessions().lookup_hashed(self.pass, hash, &key)
+            }
+        };
         let opened = match found {
             Some(hit) if hit.value().generation() == self.snapshot.generation => Ok(hit),
             Some(hit) => self.check_again(packet, datagram, hit),
@@ -89,10 +95,16 @@ impl<'a> Step<'a> {
         datagram: &Datagram,
         hit: SessionHit<'a>,
     ) -> Opening<'a> {
-        let first = hit.value_at(0);
+        let (first, key) = (hit.value_at(0), hit.key_at(0).0);
         let by_policy = matches!(first.direction(), Direction::Outbound | Direction::Routed);
-        let (from, to) = (first.ingress(), first.next_hop().egress);
-        if by_policy && self.check_zones(from, to).is_err() {
+        let first_packet = FirstPacket {
+            from: Zone::of(first.ingress()),
+            to: Zone::of(first.next_hop().egress),
+            protocol: key.protocol(),
+            source: key.source(),
+            destination: key.destination(),
+        };
+        if by_policy && self.snapshot.check_policy(&first_packet).is_err() {
             self.engine.kill(self.pass, hit.id(), self.now);
             return self.open(packet, datagram);
         }
@@ -124,8 +136,19 @@ impl<'a> Step<'a> {
         })
     }
 
-    fn check_zones(&self, from: LinkId, to: LinkId) -> Result<(), DropReason> {
-        self.snapshot.zones.check(Zone::of(from), Zone::of(to))
+    fn check_policy(
+        &self,
+        datagram: &Datagram,
+        from: LinkId,
+        to: LinkId,
+    ) -> Result<(), DropReason> {
+        self.snapshot.check_policy(&FirstPacket {
+            from: Zone::of(from),
+            to: Zone::of(to),
+            protocol: datagram.protocol(),
+            source: datagram.source,
+            destination: datagram.destination,
+        })
     }
 
     /// Rewrites a packet of a flow. Until the neighbour is known the packet stays untouched, for it may come
@@ -253,16 +276,17 @@ impl<'a> Step<'a> {
         if self.snapshot.is_local(destination) {
             return self.open_to_router(packet, datagram);
         }
+        // Before the policy: an error goes where the packet came from that it is about.
+        if datagram.transport == L4::Icmp(IcmpKind::Error) {
+            return Err(self.translate_error(packet, datagram));
+        }
         let Some(route) = self.snapshot.routes.lookup(destination).copied() else {
             let kind = ErrorKind::NetworkUnreachable;
             return Err(self.reply(packet, datagram, kind, self.snapshot.no_route()));
         };
-        if self.check_zones(ingress, route.egress).is_err() {
+        if self.check_policy(datagram, ingress, route.egress).is_err() {
             let kind = ErrorKind::AdministrativelyProhibited;
             return Err(self.reply(packet, datagram, kind, DropReason::PolicyDenied));
-        }
-        if datagram.transport == L4::Icmp(IcmpKind::Error) {
-            return Err(self.translate_error(packet, datagram));
         }
         let translation = match route.egress {
             LinkId::WAN => Translation::Outbound,
@@ -288,7 +312,7 @@ impl<'a> Step<'a> {
                 Err(reason) => return Err(reason.into()),
             }
         }
-        self.check_zones(ingress, LinkId::LOCAL)?;
+        self.check_policy(datagram, ingress, LinkId::LOCAL)?;
         Err(Verdict::Punt(PuntReason::Local))
     }
 

@@ -171,6 +171,7 @@ pub(crate) fn flows(flows: &[Flow]) -> String {
             Direction::Outbound => ">",
             Direction::Inbound => "<",
             Direction::Hairpin => "=",
+            Direction::Routed => "-",
         };
         table.row([
             flow.protocol.to_string(),
@@ -257,7 +258,6 @@ pub(crate) fn qos(shapers: &[Shaper]) -> String {
         "DIRECTION",
         ">RATE",
         ">QUEUED",
-        ">FLOWS",
         ">SENT",
         ">DROPS",
         ">MARKS",
@@ -269,7 +269,6 @@ pub(crate) fn qos(shapers: &[Shaper]) -> String {
             shaper.direction.to_string(),
             format!("{}bit/s", short(shaper.rate_bits_per_sec)),
             format!("{}B", short(shaper.backlog_bytes)),
-            short(shaper.flows),
             format!("{}B", short(shaper.bytes)),
             short(shaper.drops),
             short(shaper.marks),

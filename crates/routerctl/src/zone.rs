@@ -31,6 +31,7 @@ pub(crate) fn run(verb: &ZoneVerb, is_json: bool) -> anyhow::Result<()> {
         }
         ZoneVerb::Apply { zone } => {
             let desired = desired(zone)?;
+            warn_of_private_mounts();
             let mut host = LocalHost::new();
             let plan = plan(&desired, &observe(&desired, &mut host)?)?;
             carry_out(&plan, &mut host, is_json)?;
@@ -62,6 +63,21 @@ pub(crate) fn check(file: &Path, is_json: bool) -> anyhow::Result<String> {
 
 fn load(file: &Path) -> anyhow::Result<Config> {
     config::load(file).map_err(|error| anyhow::anyhow!("{}", error.lines().join("\n")))
+}
+
+/// Warns where a network namespace that we make would be lost: mounts of a process with a mount
+/// namespace of its own, such as every one below `ip netns exec`, are not seen by others.
+fn warn_of_private_mounts() {
+    let namespace = |pid: &str| std::fs::read_link(format!("/proc/{pid}/ns/mnt")).ok();
+    if let (Some(ours), Some(first)) = (namespace("self"), namespace("1"))
+        && ours != first
+    {
+        eprintln!(
+            "routerctl: this process has mounts of its own, so others may not see the zone's \
+             namespace; to work inside a network namespace, enter it by \
+             `nsenter --net=/run/netns/NAME`, not by `ip netns exec`"
+        );
+    }
 }
 
 /// The state of this host; or of a fresh one, if the platform is not this one's.

@@ -265,7 +265,12 @@ impl<'a> Planner<'a> {
             if has_drifted {
                 let write = format!("echo {value} > {}{path}", observe::SYSCTL);
                 let argv = ["ip", "netns", "exec", zone, "sh", "-c", &write];
-                self.plan.run("the kernel stays silent in the zone", argv);
+                let reason = if path == IP_FORWARD {
+                    "the kernel forwards nothing in the zone".to_owned()
+                } else {
+                    format!("the kernel speaks no IPv6 in the zone ({path})")
+                };
+                self.plan.run(reason, argv);
             }
         }
         if self.in_zone("lo").is_none_or(|lo| !lo.is_up) {

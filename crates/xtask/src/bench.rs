@@ -1,0 +1,129 @@
+//! `cargo xtask bench`: figures beside those of a peer from the same run.
+
+use std::fmt;
+use std::fs;
+use std::path::PathBuf;
+
+use anyhow::{Context, Result};
+use clap::{Args, ValueEnum};
+use lab::house::{Client, House, Programs, Stub};
+use serde::Serialize;
+
+use crate::measure::{Comparison, KernelRouter, compare};
+use crate::{Outcome, cargo, packages};
+
+/// What to measure.
+#[derive(Args)]
+pub(crate) struct Arguments {
+    /// What to measure.
+    suite: Suite,
+    /// Write the figures to this file too.
+    #[arg(long)]
+    json: Option<PathBuf>,
+    /// Measure for a shorter time.
+    #[arg(long)]
+    quick: bool,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Suite {
+    /// TCP through a router in a namespace, beside the kernel's nftables masquerade.
+    Live,
+}
+
+/// A figure and the peer's.
+#[derive(Debug, Serialize)]
+struct Row {
+    name: &'static str,
+    value: f64,
+    unit: &'static str,
+    reference: &'static str,
+    reference_value: f64,
+    /// Ours by the peer's.
+    ratio: f64,
+    /// What the ratio has to reach.
+    bar: f64,
+    holds: bool,
+}
+
+/// The file that `--json` writes.
+#[derive(Debug, Serialize)]
+struct Report {
+    machine: String,
+    rows: Vec<Row>,
+}
+
+/// Share of the kernel's throughput that one stream has to reach.
+pub(crate) const TCP_BAR: f64 = 0.6;
+
+/// `cargo xtask bench`
+pub(crate) fn run(arguments: &Arguments) -> Result<Outcome> {
+    packages::ensure_installed(packages::HOUSE)?;
+    let programs = cargo::build_release()?;
+    let rows = match arguments.suite {
+        Suite::Live => live(&programs, arguments.quick)?,
+    };
+    let report = Report { machine: machine(), rows };
+    print!("\n{report}");
+    if let Some(path) = &arguments.json {
+        let text = serde_json::to_string_pretty(&report)?;
+        fs::write(path, text + "\n").with_context(|| format!("write {}", path.display()))?;
+    }
+    Ok(Outcome::of(report.rows.iter().all(|row| row.holds)))
+}
+
+fn live(programs: &Programs, quick: bool) -> Result<Vec<Row>> {
+    let house = House::new("bench")?;
+    house.attach_router()?;
+    house.write_config(&house.config())?;
+    let router = house.start_router(programs)?;
+    router.wait_for_wan()?;
+    house.start_iperf(&house.isp)?;
+    let host = house.lan_host("alice", Stub::Home, None)?;
+    house.lease(&host, Client::Udhcpc)?;
+    let kernel = KernelRouter::start(&house)?;
+    let (rounds, secs) = if quick { (3, 2) } else { (5, 5) };
+    let measured = compare(&host, &kernel, rounds, secs)?;
+    Ok(measured.iter().zip(["live.tcp_1.up", "live.tcp_1.down"]).map(tcp_row).collect())
+}
+
+fn tcp_row((measured, name): (&Comparison, &'static str)) -> Row {
+    let ratio = measured.ratio();
+    Row {
+        name,
+        value: measured.ours / 1e9,
+        unit: "Gbit/s",
+        reference: "nftables masquerade",
+        reference_value: measured.kernel / 1e9,
+        ratio,
+        bar: TCP_BAR,
+        holds: ratio >= TCP_BAR,
+    }
+}
+
+/// Processor, number of cores and kernel, as far as the system says.
+fn machine() -> String {
+    let read = |path| fs::read_to_string(path).unwrap_or_default();
+    let (processors, kernel) = (read("/proc/cpuinfo"), read("/proc/sys/kernel/osrelease"));
+    let model =
+        processors.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": "));
+    let model = model.map_or("unknown processor", |(_, model)| model);
+    let cores = std::thread::available_parallelism().map_or(0, usize::from);
+    format!("{model}, {cores} cores, Linux {}", kernel.trim())
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "{}", self.machine)?;
+        for row in &self.rows {
+            let Row { name, value, unit, reference, reference_value, ratio, bar, holds } = row;
+            let verdict = if *holds { "holds" } else { "MISSED" };
+            writeln!(
+                f,
+                "{name:18} {value:7.2} {unit:8} {reference} {reference_value:.2}  \
+                 ratio {ratio:.2}, bar {bar}: {verdict}"
+            )?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,71 @@
+//! The peer to measure against: the kernel's own router with nftables masquerade.
+//!
+//! It hangs on the same bridge and the same NIC as the router's zone, by links of the same kinds. A host
+//! that shall use it gets one more route, so hosts, programs and all other links are the same for both.
+
+use anyhow::Result;
+use lab::Namespace;
+use lab::house::{House, ISP_OTHER, Stub};
+
+/// Its address on the home LAN.
+const LAN: &str = "10.0.0.254";
+
+/// Its address on the ISP's subnet, outside the ISP's pool.
+const WAN: &str = "198.51.100.20";
+
+const RULES: &str = "table ip nat {
+    chain postrouting {
+        type nat hook postrouting priority srcnat; policy accept;
+        oifname \"wan0\" masquerade
+    }
+}
+";
+
+/// A running kernel router.
+#[derive(Debug)]
+pub(crate) struct KernelRouter;
+
+impl KernelRouter {
+    /// Sets it up on the home LAN, which has to exist.
+    pub(crate) fn start(house: &House) -> Result<Self> {
+        let zone = house.lab().namespace("kernel")?;
+        house.lab().veth((&zone, "lan0"), (&house.host, "r-kernel"))?;
+        let master = ["ip", "link", "set", "dev", "r-kernel", "master", Stub::Home.bridge()];
+        house.host.exec(master)?;
+        let wan = ["ip", "link", "add", "link", "igb0", "name", "wan0", "netns", zone.name()];
+        house.host.exec(wan.into_iter().chain(["type", "macvlan", "mode", "bridge"]))?;
+        for (link, address) in [("lan0", LAN), ("wan0", WAN)] {
+            zone.exec(["ip", "link", "set", "dev", link, "up"])?;
+            zone.exec(["ip", "address", "add", &format!("{address}/24"), "dev", link])?;
+        }
+        zone.sysctl("net.ipv4.ip_forward", "1")?;
+        zone.exec_with_input(["nft", "-f", "-"], RULES)?;
+        Ok(Self)
+    }
+
+    /// The address of the ISP that `host` reaches through the kernel's router from now on.
+    pub(crate) fn reach(&self, host: &Namespace) -> Result<&'static str> {
+        host.exec(["ip", "route", "replace", ISP_OTHER, "via", LAN])?;
+        Ok(ISP_OTHER)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::measure::{Direction, iperf, ping};
+
+    #[test]
+    fn a_host_reaches_the_isp_through_the_kernels_router() {
+        let house = House::new("k").unwrap();
+        house.attach_router().unwrap();
+        let alice = house.lan_host("alice", Stub::Home, None).unwrap();
+        alice.exec(["ip", "address", "add", "10.0.0.100/24", "dev", "eth0"]).unwrap();
+        let kernel = KernelRouter::start(&house).unwrap();
+        let isp = kernel.reach(&alice).unwrap();
+        assert!(ping(&alice, isp, 2).unwrap().median() > 0.0);
+        house.start_iperf(&house.isp).unwrap();
+        let report = alice.exec(iperf(isp, Direction::Down, 1)).unwrap();
+        assert!(report.stdout.contains("cubic"), "{}", report.stdout);
+    }
+}

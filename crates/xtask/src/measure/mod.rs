@@ -1,0 +1,37 @@
+//! Measurements through the house's router, and through the kernel's in the same place.
+
+mod kernel;
+mod ping;
+mod tcp;
+
+pub(crate) use kernel::KernelRouter;
+pub(crate) use ping::{Rtt, ping};
+pub(crate) use tcp::{Comparison, Direction, compare, iperf, load};
+
+/// The middle of some figures (the lower one of two); 0 of none.
+pub(crate) fn median(figures: &[f64]) -> f64 {
+    quantile(figures, 0.5)
+}
+
+/// The figure below which the share `share` of all lies (nearest rank); 0 of none.
+pub(crate) fn quantile(figures: &[f64], share: f64) -> f64 {
+    let mut sorted = figures.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    let rank = (share * sorted.len() as f64).ceil() as usize;
+    sorted.get(rank.saturating_sub(1)).copied().unwrap_or(0.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn quantiles_are_figures_that_occurred() {
+        let figures = [5.0, 1.0, 4.0, 2.0, 3.0];
+        assert_eq!(median(&figures), 3.0);
+        assert_eq!(quantile(&figures, 0.95), 5.0);
+        assert_eq!(quantile(&figures, 0.2), 1.0);
+        assert_eq!(median(&[2.0, 1.0]), 1.0);
+        assert_eq!(median(&[]), 0.0);
+    }
+}
