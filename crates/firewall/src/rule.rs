@@ -14,7 +14,7 @@ pub struct Rule {
     pub action: Action,
     /// The zone that opens it.
     pub from: Zone,
-    /// The zone that it goes to.
+    /// The zone that it goes to; absent: any but the router itself, whose services a rule can't cut off.
     pub to: Option<Zone>,
     /// Its protocol; ICMP never matches a rule that names protocols.
     pub protocols: Option<Box<[Protocol]>>,
@@ -45,7 +45,7 @@ impl Rule {
     fn matches(&self, opening: &FirstPacket) -> bool {
         let Self { action: _, from, to, protocols, ports, source, destination } = self;
         *from == opening.from
-            && to.is_none_or(|to| to == opening.to)
+            && to.map_or(opening.to != Zone::Local, |to| to == opening.to)
             && protocols.as_ref().is_none_or(|all| all.contains(&opening.protocol))
             && ports.as_ref().is_none_or(|ports| ports.contains(&opening.destination.port))
             && source.is_none_or(|net| net.contains(&opening.source.address))
@@ -100,6 +100,12 @@ mod tests {
         let rules = [smtp, any(Action::Allow)];
         assert_eq!(first_match(&rules, &opening(Protocol::Tcp, 25)), Some(Action::Deny));
         assert_eq!(first_match(&rules, &opening(Protocol::Tcp, 80)), Some(Action::Allow));
+    }
+
+    #[test]
+    fn a_rule_for_anywhere_leaves_the_router_reachable() {
+        let dns = FirstPacket { to: Zone::Local, ..opening(Protocol::Udp, 53) };
+        assert_eq!(first_match(&[any(Action::Deny)], &dns), None);
     }
 
     #[test]

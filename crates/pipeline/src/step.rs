@@ -276,6 +276,10 @@ impl<'a> Step<'a> {
         if self.snapshot.is_local(destination) {
             return self.open_to_router(packet, datagram);
         }
+        // Before the policy: an error goes where the packet came from that it is about.
+        if datagram.transport == L4::Icmp(IcmpKind::Error) {
+            return Err(self.translate_error(packet, datagram));
+        }
         let Some(route) = self.snapshot.routes.lookup(destination).copied() else {
             let kind = ErrorKind::NetworkUnreachable;
             return Err(self.reply(packet, datagram, kind, self.snapshot.no_route()));
@@ -283,9 +287,6 @@ impl<'a> Step<'a> {
         if self.check_policy(datagram, ingress, route.egress).is_err() {
             let kind = ErrorKind::AdministrativelyProhibited;
             return Err(self.reply(packet, datagram, kind, DropReason::PolicyDenied));
-        }
-        if datagram.transport == L4::Icmp(IcmpKind::Error) {
-            return Err(self.translate_error(packet, datagram));
         }
         let translation = match route.egress {
             LinkId::WAN => Translation::Outbound,

@@ -8,7 +8,8 @@ use pipeline::Verdict;
 
 use crate::frames::{ACK, Carried, SYN, echo_request, ep, see};
 use crate::rig::{
-    A, B, HOME, HOME_ADDRESS, HOP, R, Rig, WAN_ADDRESS, WEB, config, from, mac, web_forward,
+    A, B, HOME, HOME_ADDRESS, HOP, O, OFFICE, R, Rig, WAN_ADDRESS, WEB, config, from, mac,
+    web_forward,
 };
 
 const EXCEEDED: Icmpv4Type =
@@ -148,6 +149,17 @@ fn an_error_about_a_hairpinned_packet_reaches_its_sender() {
     let seen = rig.push(HOME, &error).forwarded_to(HOME);
     assert_eq!((seen.source.address, seen.destination.address), (WAN_ADDRESS, A));
     assert_eq!(seen.embedded(), (ep(A, 40000), ep(WAN_ADDRESS, WEB)));
+}
+
+#[test]
+fn an_error_about_a_routed_flow_comes_back_from_a_lan_that_may_open_none() {
+    let mut rig = Rig::new();
+    let out = rig.push(OFFICE, &from(O).udp(ep(O, 5000), ep(A, 9), b"anyone?"));
+    let closed = Icmpv4Type::DestinationUnreachable(Unreachable::Port);
+    let error = from(A).icmp_about(A, O, closed, &packet_of(&out));
+    let seen = rig.push(HOME, &error).forwarded_to(OFFICE);
+    assert_eq!((seen.source.address, seen.destination.address), (A, O));
+    assert_eq!(seen.embedded(), (ep(O, 5000), ep(A, 9)));
 }
 
 #[test]

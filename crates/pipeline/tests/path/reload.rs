@@ -102,6 +102,31 @@ fn a_lan_taken_out_of_reach_ends_its_flows() {
 }
 
 #[test]
+fn a_new_rule_ends_the_flows_that_it_refuses_and_no_others() {
+    let mut rig = Rig::new();
+    let (mail, web) = (
+        from(A).tcp(ep(A, 40000), ep(R, 25), SYN, b""),
+        from(A).tcp(ep(A, 40001), ep(R, 443), SYN, b""),
+    );
+    rig.push(HOME, &mail).forwarded_to(LinkId::WAN);
+    rig.push(HOME, &web).forwarded_to(LinkId::WAN);
+    rig.config.policy.rules.push(config::Rule {
+        action: config::Action::Refuse,
+        from: "home".into(),
+        to: config::RuleTarget::Anywhere,
+        protocol: Some(config::ForwardProtocol::Tcp),
+        ports: Some(25..=25),
+        source: None,
+        destination: None,
+    });
+    rig.publish();
+    let prohibited = Verdict::Reply(ErrorKind::AdministrativelyProhibited);
+    assert_eq!(rig.push(HOME, &mail).verdict, prohibited);
+    rig.push(HOME, &web).forwarded_to(LinkId::WAN);
+    assert_eq!(rig.sessions(), 1);
+}
+
+#[test]
 fn a_removed_forward_ends_its_flows() {
     let mut rig = Rig::of(config(), vec![web_forward()]);
     let syn = from(R).tcp(ep(R, 40000), ep(WAN_ADDRESS, WEB), SYN, b"");
