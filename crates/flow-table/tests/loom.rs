@@ -6,7 +6,11 @@
 use std::sync::Arc;
 
 use flow_table::{Domain, InsertError, Key, Owner, Participant, Table};
-use loom::{model::Builder, thread};
+use loom::{
+    model::Builder,
+    sync::atomic::{AtomicBool, Ordering},
+    thread,
+};
 
 /// A key that says what it hashes to: all want the same bucket, `tag` fills both tags.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -246,25 +250,81 @@ fn a_key_that_comes_and_goes_is_never_lost_nor_doubled() {
 }
 
 #[test]
-fn a_key_that_comes_back_into_its_slot_is_judged_anew() {
+fn a_key_that_takes_the_slot_of_its_likeness_is_announced_first() {
     explore(3, || {
         let (domain, table, mut owners) = table(4, 2);
         let (mut first, second) = (owners.remove(0), owners.remove(0));
         let mut participant = domain.participant().unwrap();
         let other = domain.participant().unwrap();
         let pass = participant.pass();
-        let id = first.insert(&pass, [lone(10), A], [0; 2]).unwrap().id();
+        let id = first.insert(&pass, [lone(10), B], [0; 2]).unwrap().id();
         drop(pass);
-        let coming_back = thread::spawn(move || {
+        let taking_over = thread::spawn(move || {
             let pass = participant.pass();
             assert!(first.remove(&pass, id));
             first.insert(&pass, [lone(12), A], [1; 2]).is_ok()
         });
         let staying = insert_in_thread(second, other, [lone(11), A], 2);
-        let came_back = coming_back.join().unwrap();
+        let took_over = taking_over.join().unwrap();
         let (stayed, _, mut participant) = staying.join().unwrap();
-        assert!(!(came_back && stayed));
-        let expected = if came_back { Some(1) } else { stayed.then_some(2) };
-        assert_eq!(holder(&table, &mut participant, A), expected);
+        assert!(took_over != stayed);
+        let winner = if took_over { 1 } else { 2 };
+        assert_eq!(holder(&table, &mut participant, A), Some(winner));
+    });
+}
+
+#[test]
+fn a_count_that_others_move_on_shortens_no_rest() {
+    explore(3, || {
+        let (domain, table, mut owners) = table(2, 2);
+        let (mut first, mut second) = (owners.remove(0), owners.remove(0));
+        let mut participants = [(); 3].map(|()| domain.participant().unwrap());
+        let pass = participants[0].pass();
+        let id = first.insert(&pass, [A, lone(10)], [1; 2]).unwrap().id();
+        let other = second.insert(&pass, [lone(11), lone(12)], [2; 2]).unwrap().id();
+        drop(pass);
+        let [mut reader, mut writer, mut mover] = participants;
+        let moving_on = thread::spawn(move || {
+            assert!(second.remove(&mover.pass(), other));
+        });
+        let writing = thread::spawn(move || {
+            assert!(first.remove(&writer.pass(), id));
+            let pass = writer.pass();
+            let _ = first.insert(&pass, [B, lone(13)], [3; 2]);
+        });
+        let pass = reader.pass();
+        if let Some(hit) = table.lookup(&pass, &A) {
+            assert_eq!((hit.key(), *hit.value(), *hit.other()), (A, 1, 1));
+        }
+        drop(pass);
+        moving_on.join().unwrap();
+        writing.join().unwrap();
+    });
+}
+
+#[test]
+fn who_comes_online_after_the_count_moved_on_cannot_miss_the_removal() {
+    explore(3, || {
+        let (domain, table, mut owners) = table(1, 1);
+        let mut owner = owners.remove(0);
+        let mut participant = domain.participant().unwrap();
+        let mut reader = domain.participant().unwrap();
+        let id = owner.insert(&participant.pass(), [A, lone(10)], [1; 2]).unwrap().id();
+        // Loom does not try both orders of two fences for their own sake. The mark makes it: it runs
+        // the reader up to there between the two passes of the owner.
+        let mark = Arc::new(AtomicBool::new(false));
+        let marking = Arc::clone(&mark);
+        let reading = thread::spawn(move || {
+            let pass = reader.pass();
+            let hit = table.lookup(&pass, &A);
+            marking.store(true, Ordering::Relaxed);
+            assert!(hit.is_none_or(|hit| (hit.key(), *hit.value()) == (A, 1)));
+        });
+        assert!(owner.remove(&participant.pass(), id));
+        if mark.load(Ordering::Relaxed) {
+            let pass = participant.pass();
+            let _ = owner.insert(&pass, [B, lone(11)], [2; 2]);
+        }
+        reading.join().unwrap();
     });
 }

@@ -57,6 +57,12 @@ pub struct LinkCounts {
 }
 
 impl LinkCounts {
+    /// Frames dropped for `reason`, by their verdict or after it.
+    #[must_use]
+    pub fn dropped_for(&self, reason: DropReason) -> u64 {
+        self.dropped[reason.index()].load() + self.dropped_by_egress[reason.index()].load()
+    }
+
     /// Frames with a verdict. At rest this is what was received: every frame has exactly one.
     #[must_use]
     pub fn verdicts(&self) -> u64 {
@@ -121,10 +127,7 @@ impl Counters {
     /// Frames dropped for `reason`, before or after their verdict, over all links.
     #[must_use]
     pub fn dropped(&self, reason: DropReason) -> u64 {
-        let of = |link: &LinkCounts| {
-            link.dropped[reason.index()].load() + link.dropped_by_egress[reason.index()].load()
-        };
-        self.links.iter().map(|link| of(link)).sum()
+        self.links.iter().map(|link| link.dropped_for(reason)).sum()
     }
 
     /// Frames punted for `reason`, over all links.

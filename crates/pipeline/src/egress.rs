@@ -186,16 +186,11 @@ impl Egress {
         &mut self.shapers
     }
 
-    /// Replaces the shapers; what waited in the old ones is sent at once, in order.
-    pub fn replace_shapers(&mut self, shapers: Shapers, counters: &Counters) {
+    /// Replaces the shapers; what waited in the old ones is sent at once, each flow in order.
+    pub fn replace_shapers(&mut self, shapers: Shapers) {
         let old = std::mem::replace(&mut self.shapers, shapers);
         for mut shaper in [old.upload, old.download].into_iter().flatten() {
-            let small = &mut self.small;
-            let mut on_drop = |dropped: PacketBuf, reason| {
-                counters.count_egress_drop(dropped.ingress, reason);
-                small.put(dropped);
-            };
-            while let Some(packet) = shaper.dequeue(Instant::NEVER, &mut on_drop) {
+            while let Some(packet) = shaper.take_any() {
                 self.ready[packet.egress.index()].push(packet);
             }
         }

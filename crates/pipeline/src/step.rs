@@ -109,10 +109,31 @@ impl<'a> Step<'a> {
             return self.open(packet, datagram);
         }
         match self.engine.revalidate(self.pass, &hit, &self.snapshot.nat, self.now) {
-            Revalidation::Current => Ok(hit),
+            Revalidation::Current if self.reroute(&hit) => Ok(hit),
+            Revalidation::Current => {
+                self.engine.kill(self.pass, hit.id(), self.now);
+                self.open(packet, datagram)
+            }
             Revalidation::Gone => self.open(packet, datagram),
             Revalidation::Drop(reason) => Err(reason.into()),
         }
+    }
+
+    /// Points both directions of a flow at the next hops of today's routes; `false` if one of them leads to
+    /// another link than the flow's.
+    fn reroute(&self, hit: &SessionHit<'a>) -> bool {
+        [hit.value_at(0), hit.value_at(1)].into_iter().all(|flow| {
+            let egress = flow.next_hop().egress;
+            if egress == LinkId::LOCAL {
+                return true;
+            }
+            let destination = flow.destination().address;
+            let route = self.snapshot.routes.lookup(destination);
+            let Some(route) = route.filter(|route| route.egress == egress) else { return false };
+            let neighbour = self.neighbours.lookup(egress, route.next_hop(destination));
+            flow.set_neighbour(neighbour.unwrap_or(NeighbourRef::NONE).to_bits());
+            true
+        })
     }
 
     fn check_policy(

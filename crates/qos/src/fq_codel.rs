@@ -206,6 +206,16 @@ impl FqCodel {
         }
     }
 
+    /// Takes a packet of any flow, each flow's in order, past rounds and CoDel: to empty a queue whose
+    /// successor is in place.
+    pub fn take_any(&mut self) -> Option<PacketBuf> {
+        let index = self.backlogs.iter().position(|&bytes| bytes > 0)?;
+        let (packet, _) = self.pop(index)?;
+        self.stats.delivered += 1;
+        self.stats.delivered_bytes += packet.len() as u64;
+        Some(packet)
+    }
+
     /// Bytes queued, as frames.
     #[must_use]
     #[inline]

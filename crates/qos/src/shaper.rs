@@ -80,6 +80,11 @@ impl Shaper {
         Some(packet)
     }
 
+    /// Takes a packet out whatever its turn and the time; see [`FqCodel::take_any`].
+    pub fn take_any(&mut self) -> Option<PacketBuf> {
+        self.queue.take_any()
+    }
+
     /// When [`Self::dequeue`] has something to give next; `None` while nothing is queued.
     #[must_use]
     #[inline]

@@ -245,7 +245,7 @@ impl Control {
         for link in links {
             let name = self.runtime.links.get(link.index()).map(|facts| facts.name.clone());
             for reason in DropReason::ALL {
-                let count = self.shared.counters.link(link).dropped[reason.index()].load();
+                let count = self.shared.counters.link(link).dropped_for(*reason);
                 if count > 0 {
                     drops.push(ctl_api::Drop {
                         reason: reason.name().to_owned(),

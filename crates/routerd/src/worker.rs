@@ -106,7 +106,7 @@ impl WorkerThread {
                     self.worker.kill(id, now);
                 }
                 Command::Shape(shapers) => {
-                    self.egress.replace_shapers(shapers, &self.shared.counters);
+                    self.egress.replace_shapers(shapers);
                 }
                 Command::Report(reply) => {
                     let report = self.report();

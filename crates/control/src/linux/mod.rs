@@ -164,6 +164,17 @@ impl<'a> Planner<'a> {
         is_recorded || link.alias.as_ref() == Some(&self.mark)
     }
 
+    /// A port of an etherstub that somebody else attached.
+    fn user(&self, stub: &LinkSeen) -> Option<&'a LinkSeen> {
+        let mut links = self.observed.links.iter();
+        links.find(|link| link.master.as_ref() == Some(&stub.name) && !self.is_ours(link))
+    }
+
+    fn note_user(&mut self, stub: &LinkSeen, user: &LinkSeen) {
+        let note = format!("etherstub {} stays: {} is attached to it", stub.name, user.name);
+        self.plan.notes.push(note);
+    }
+
     /// Whether a link has something of its own outside the zone: all but a macvlan over a NIC.
     fn has_outside(&self, link: &DesiredLink) -> bool {
         link.vlan.is_some() || self.is_on_bridge(link)
@@ -234,12 +245,17 @@ impl<'a> Planner<'a> {
         let wanted = self.outside_wanted();
         let is_ours_or_new =
             |name: &String| self.outside(name).is_none_or(|seen| self.is_ours(seen));
-        let kept: BTreeSet<String> = wanted.into_iter().filter(is_ours_or_new).collect();
-        let present = self.observed.links.iter().filter(|seen| self.is_ours(seen));
+        let present = || self.observed.links.iter().filter(|seen| self.is_ours(seen));
+        let used = present().filter(|seen| self.user(seen).is_some());
+        let kept: BTreeSet<String> = wanted
+            .into_iter()
+            .filter(is_ours_or_new)
+            .chain(used.map(|seen| seen.name.clone()))
+            .collect();
         let before = self.observed.record.clone().unwrap_or_default();
         let files = before.files.into_iter().chain(service::files(self.desired)).collect();
         let last = Record { zone: true, links: kept, files };
-        let links = present.map(|seen| seen.name.clone()).chain(last.links.clone()).collect();
+        let links = present().map(|seen| seen.name.clone()).chain(last.links.clone()).collect();
         (Record { links, ..last.clone() }, last)
     }
 
@@ -287,8 +303,12 @@ impl<'a> Planner<'a> {
     fn remove_leftovers(&mut self) {
         let wanted = self.outside_wanted();
         for seen in &self.observed.links {
-            if self.is_ours(seen) && !wanted.contains(&seen.name) {
-                self.remove(seen, Place::Outside, "not part of the zone any more");
+            if !self.is_ours(seen) || wanted.contains(&seen.name) {
+                continue;
+            }
+            match self.user(seen) {
+                Some(user) => self.note_user(seen, user),
+                None => self.remove(seen, Place::Outside, "not part of the zone any more"),
             }
         }
         let Some(zone) = &self.observed.zone else { return };
@@ -536,12 +556,8 @@ impl<'a> Planner<'a> {
             if !self.is_ours(stub) || stub.kind != "bridge" {
                 continue;
             }
-            let is_foreign_port =
-                |link: &&LinkSeen| link.master.as_ref() == Some(&stub.name) && !self.is_ours(link);
-            if let Some(user) = self.observed.links.iter().find(is_foreign_port) {
-                let note =
-                    format!("etherstub {} stays: {} is attached to it", stub.name, user.name);
-                self.plan.notes.push(note);
+            if let Some(user) = self.user(stub) {
+                self.note_user(stub, user);
                 kept.insert(stub.name.clone());
             } else {
                 self.remove(stub, Place::Outside, "the zone goes");

@@ -278,3 +278,19 @@ fn a_link_over_a_bridge_of_the_host_becomes_its_port() {
     apply(&plan, &mut host).unwrap();
     assert_settled(&bridged, &mut host);
 }
+
+#[test]
+fn an_etherstub_that_is_not_wanted_but_used_by_others_stays_without_unrest() {
+    let mut host = applied(&desired());
+    host.add("web0", "veth", Some("zrstub1"));
+    let mut smaller = desired();
+    smaller.links.pop();
+    smaller.etherstubs.pop();
+    let plan = planned(&smaller, &mut host);
+    assert_eq!(plan.notes, ["etherstub zrstub1 stays: web0 is attached to it"]);
+    apply(&plan, &mut host).unwrap();
+    assert_settled(&smaller, &mut host);
+    host.delete(None, "web0");
+    destroy(&smaller, &mut host);
+    assert_eq!(host.footprint(), FakeHost::with_nic("eth1").footprint());
+}

@@ -1,8 +1,11 @@
 //! The packet path as a whole: frames in, frames out, and every checksum, buffer and count accounted for.
 
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a failed unwrap is a failed test")]
+
 mod frames;
 mod rig;
 
+mod allocations;
 mod egress;
 mod errors;
 mod hairpin;

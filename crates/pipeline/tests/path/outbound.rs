@@ -1,7 +1,7 @@
 //! From a LAN to the Internet, and back.
 
 use etherparse::TcpOptionElement::{MaximumSegmentSize, Noop, WindowScale};
-use packet::{DropReason, Instant, LinkId};
+use packet::{DropReason, LinkId};
 use pipeline::Verdict;
 
 use crate::frames::{ACK, Carried, SYN, TTL, echo_reply, echo_request, ep, see};
@@ -174,8 +174,9 @@ fn a_full_table_refuses_new_flows_and_keeps_established_ones() {
 fn a_silent_flow_expires_and_its_mapping_rests() {
     let mut rig = Rig::new();
     rig.push(HOME, &from(A).udp(ep(A, 5000), ep(R, 1), b""));
-    rig.now = rig.now + std::time::Duration::from_secs(301);
+    rig.advance(std::time::Duration::from_secs(301));
     for _ in 0..100 {
+        rig.advance(std::time::Duration::from_millis(10));
         rig.worker.expire(&rig.snapshot, rig.now);
     }
     assert_eq!(rig.sessions(), 0);
@@ -185,7 +186,6 @@ fn a_silent_flow_expires_and_its_mapping_rests() {
     assert_ne!(other.forwarded_to(LinkId::WAN).source.port, 5000);
     let same = rig.push(HOME, &from(A).udp(ep(A, 5000), ep(R, 1), b""));
     assert_eq!(same.forwarded_to(LinkId::WAN).source.port, 5000);
-    assert!(rig.now > Instant::from_secs(1300));
 }
 
 #[test]

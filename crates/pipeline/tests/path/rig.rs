@@ -4,7 +4,7 @@ use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use config::{Config, Filtering, Lan, Ping, WanMode};
+use config::{Config, WanMode};
 use etherparse::ArpOperation;
 use forwarding::{ArpMachine, Released, Resolution, WaitingFrame};
 use nat::{Forward, Tables};
@@ -65,71 +65,34 @@ pub fn from(address: Ipv4Addr) -> Way {
     Way::new(station, router_mac(link))
 }
 
-fn lan(name: &str, link: LinkId, reach: &[&str]) -> Lan {
-    Lan {
-        name: name.into(),
-        link: format!("lan{}", link.0),
-        address: format!("10.0.{}.1/24", link.0).parse().unwrap(),
-        filtering: Filtering::AddressAndPortDependent,
-        dhcp: (link == HOME).then(|| config::LanDhcp {
-            pool: config::AddressRange {
-                first: Ipv4Addr::new(10, 0, 1, 100),
-                last: Ipv4Addr::new(10, 0, 1, 199),
-            },
-            lease: Duration::from_secs(3600),
-            reservations: Vec::new(),
-            dns: Vec::new(),
-            ntp: Vec::new(),
-            domain: None,
-            mtu: None,
-        }),
-        reach: reach.iter().map(|&name| name.to_owned()).collect(),
-    }
-}
+const CONFIG: &str = r#"
+[wan]
+link = "wan0"
+mode = "static"
+address = "198.51.100.2/24"
+gateway = "198.51.100.1"
+
+[[lan]]
+name = "home"
+link = "lan1"
+address = "10.0.1.1/24"
+[lan.dhcp]
+pool = "10.0.1.100-10.0.1.199"
+
+[[lan]]
+name = "guest"
+link = "lan2"
+address = "10.0.2.1/24"
+
+[[lan]]
+name = "office"
+link = "lan3"
+address = "10.0.3.1/24"
+reach = ["home"]
+"#;
 
 pub fn config() -> Config {
-    Config {
-        control: config::Control { socket: "s".into(), state: "d".into(), metrics: None },
-        wan: config::Wan {
-            link: "wan0".into(),
-            mode: WanMode::Static {
-                address: format!("{WAN_ADDRESS}/24").parse().unwrap(),
-                gateway: GATEWAY,
-            },
-            ping: Ping::Answer,
-            shaper: None,
-            mtu: None,
-            mac: None,
-        },
-        lans: vec![
-            lan("home", HOME, &[]),
-            lan("guest", GUEST, &[]),
-            lan("office", OFFICE, &["home"]),
-        ],
-        dns: config::Dns {
-            upstream: Vec::new(),
-            domain: "home.arpa".into(),
-            rebinding: config::Rebinding::Pass,
-            cache_entries_max: 1000,
-            hosts: Vec::new(),
-        },
-        nat: config::Nat {
-            mss_clamp: config::MssClamp::Auto,
-            timeouts: config::NatTimeouts {
-                udp: Duration::from_secs(300),
-                tcp_established: Duration::from_secs(7440),
-                tcp_transitory: Duration::from_secs(240),
-                icmp: Duration::from_secs(60),
-            },
-            short_timeouts: config::ShortTimeouts::Refused,
-            sessions_max: None,
-            mappings_per_host_max: 500,
-            hairpinning: config::Hairpinning::On,
-        },
-        forwards: Vec::new(),
-        policy: config::Policy { rules: Vec::new() },
-        zone: None,
-    }
+    config::parse("the test's", CONFIG).expect("the configuration above is right")
 }
 
 /// A DHCP client on the WAN.
@@ -398,8 +361,11 @@ impl Drop for Rig {
         if std::thread::panicking() {
             return;
         }
-        self.now += Duration::from_secs(3600);
         self.flush();
+        while let Some(due) = self.egress.poll_timeout(self.now) {
+            self.now = due;
+            self.flush();
+        }
         self.punts();
         assert_eq!(self.egress.buffers_out(), 0, "buffers of the worker");
         assert_eq!(self.rings.buffers_out(), 0, "buffers of the rings");

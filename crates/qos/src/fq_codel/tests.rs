@@ -58,6 +58,24 @@ fn drain(fq: &mut FqCodel, now: Instant) -> Vec<(u32, u32)> {
 }
 
 #[test]
+fn taking_any_empties_the_queue_with_each_flow_in_order_however_late() {
+    let mut fq = FqCodel::new(config(1 << 20, 100));
+    for number in 0..10 {
+        for flow in [1, 2] {
+            fq.enqueue(packet(flow, number, 100), key(flow), Instant::ZERO, &mut no_drop);
+        }
+    }
+    let mut taken: Vec<_> = std::iter::from_fn(|| fq.take_any()).map(|p| name(&p)).collect();
+    taken.sort_by_key(|(flow, _)| *flow);
+    let expected = [1, 2].into_iter().flat_map(|flow| (0..10).map(move |number| (flow, number)));
+    assert_eq!(taken, expected.collect::<Vec<_>>());
+    assert_eq!((fq.backlog_bytes(), fq.backlog_packets()), (0, 0));
+    assert_eq!(fq.stats().enqueued, fq.stats().delivered);
+    fq.enqueue(packet(1, 99, 100), key(1), Instant::ZERO, &mut no_drop);
+    assert_eq!(drain(&mut fq, Instant::ZERO), [(1, 99)]);
+}
+
+#[test]
 fn flows_take_turns_by_bytes() {
     let mut fq = FqCodel::new(config(1 << 20, 1000));
     let flows = separate_flows(2);
