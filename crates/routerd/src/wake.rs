@@ -63,9 +63,11 @@ impl Waker {
         }
         if fds[0].revents().contains(PollFlags::IN) {
             let mut drained = [0; 64];
-            // Cleared before reading: a wake-up in between writes again, and none is lost.
-            self.pending.store(false, Ordering::Release);
             while matches!(rustix::io::read(&self.read, &mut drained), Ok(64)) {}
+            // Cleared after reading: a byte written in between would be drained with the flag left set, and
+            // no later wake-up would write. One that comes before this finds the flag set and writes
+            // nothing, but what it announces is looked at after this wait. AcqRel: pairs with `wake`.
+            self.pending.swap(false, Ordering::AcqRel);
         }
         Ok(())
     }
@@ -90,5 +92,30 @@ mod tests {
         let thread = std::thread::spawn(move || other.wake());
         waker.wait(&[], Duration::from_secs(3600)).unwrap();
         thread.join().unwrap();
+    }
+
+    #[test]
+    fn wake_ups_that_meet_the_end_of_a_wait_do_not_silence_later_ones() {
+        let wakers = std::sync::Arc::new([Waker::new().unwrap(), Waker::new().unwrap()]);
+        let turns = std::sync::Arc::new(std::sync::atomic::AtomicU32::new(0));
+        let play = |player: usize| {
+            let (wakers, turns) = (std::sync::Arc::clone(&wakers), std::sync::Arc::clone(&turns));
+            move || loop {
+                let turn = turns.load(Ordering::Acquire);
+                if turn >= 20_000 {
+                    return wakers[1 - player].wake();
+                }
+                if turn as usize % 2 == player {
+                    turns.store(turn + 1, Ordering::Release);
+                    wakers[1 - player].wake();
+                    wakers[1 - player].wake();
+                } else {
+                    wakers[player].wait(&[], Duration::from_secs(3600)).unwrap();
+                }
+            }
+        };
+        let other = std::thread::spawn(play(1));
+        play(0)();
+        other.join().unwrap();
     }
 }

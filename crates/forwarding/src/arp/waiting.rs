@@ -7,9 +7,9 @@ use packet::{LinkId, Offload};
 
 use super::Key;
 
-/// Frames that may wait for one neighbour: the first window of a TCP flow or a burst of datagrams,
-/// no more, since a neighbour that is there answers within a millisecond.
-pub const FRAMES_PER_NEIGHBOUR_MAX: usize = 8;
+/// Frames that may wait for one neighbour: a batch. One neighbour is the gateway, for which the first
+/// packets of every host wait at once; one that is there answers within a millisecond.
+pub const FRAMES_PER_NEIGHBOUR_MAX: usize = packet::BATCH_MAX;
 
 /// Frames that may wait in all: half a megabyte at their longest.
 pub const WAITING_MAX: usize = 256;
@@ -84,13 +84,14 @@ mod tests {
     }
 
     #[test]
-    fn the_ninth_frame_for_a_neighbour_replaces_the_first() {
+    fn one_frame_too_many_for_a_neighbour_replaces_the_first() {
         let mut room = WaitingRoom::default();
-        for n in 0..9 {
-            assert_eq!(room.push(key(1), frame(n)), u64::from(n == 8));
+        let max = FRAMES_PER_NEIGHBOUR_MAX as u8;
+        for n in 0..=max {
+            assert_eq!(room.push(key(1), frame(n)), u64::from(n == max));
         }
         let left: Vec<u8> = room.take(key(1)).iter().map(|f| f.frame[0]).collect();
-        assert_eq!(left, (1..9).collect::<Vec<_>>());
+        assert_eq!(left, (1..=max).collect::<Vec<_>>());
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 
@@ -71,13 +72,19 @@ impl Client {
                 format!("udhcpc -i eth0 -f -n -q -t 8 -T 1 -x hostname:{name} -s {script}")
             }
             Self::Dhclient => format!(
-                "dhclient -4 -1 -v -cf {} -lf {} -pf {} -sf {script} eth0",
+                "dhclient -4 -1 -v -e LEASE_TOLD={} -cf {} -lf {} -pf {} -sf {script} eth0",
+                self.told(house, name).display(),
                 file("conf"),
                 file("leases"),
                 file("pid"),
             ),
         };
         words.split(' ').map(str::to_owned).collect()
+    }
+
+    /// Where the script writes what a host's client was told.
+    fn told(self, house: &House, name: &str) -> PathBuf {
+        house.file(format!("{name}.lease"))
     }
 }
 
@@ -112,7 +119,7 @@ impl House {
             self.file(format!("{name}.conf")),
             format!("send host-name \"{name}\";\ntimeout 10;\nretry 1;\ninitial-interval 1;\n"),
         )?;
-        let told = self.file(format!("{name}.lease"));
+        let told = client.told(self, name);
         let _ = fs::remove_file(&told);
         let variable = format!("LEASE_TOLD={}", told.display());
         let env = ["env".to_owned(), variable];

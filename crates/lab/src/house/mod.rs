@@ -123,6 +123,10 @@ impl House {
         }
         isp.exec(["ip", "address", "add", "203.0.113.1/24", "dev", "up0"])?;
         isp.sysctl("net.ipv4.ip_forward", "1")?;
+        for host in [isp, remote] {
+            // Every probe of a traceroute gets its answer.
+            host.sysctl("net.ipv4.icmp_ratelimit", "0")?;
+        }
         remote.exec(["ip", "address", "add", &format!("{REMOTE}/24"), "dev", "eth0"])?;
         remote.exec(["ip", "route", "add", "default", "via", "203.0.113.1"])?;
         Ok(())

@@ -35,6 +35,7 @@ impl House {
             "--no-hosts",
             "--no-resolv",
             "--no-ping",
+            "--local-ttl=300",
             "--interface=cust0",
             "--except-interface=lo",
             "--bind-interfaces",
