@@ -82,7 +82,7 @@ reasons! {
         PortsExhausted "ports-exhausted" "No external port of the right class and parity is free.",
         HostQuota "host-quota" "The host has as many mappings as its quota allows.",
         SessionConflict "session-conflict" "The flow's endpoints belong to another session, or to one that is being removed.",
-        HairpinDisabled "hairpin-disabled" "The flow would hairpin, which its forward forbids.",
+        HairpinDisabled "hairpin-disabled" "The flow would hairpin, which the configuration forbids.",
         QueueFull "queue-full" "The egress queue is full; the packet came from the fattest flow.",
         CodelDrop "codel-drop" "CoDel dropped the packet to hold the queue delay at its target.",
         PuntRingFull "punt-ring-full" "The ring to the router's own stack is full.",

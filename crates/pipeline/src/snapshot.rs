@@ -2,7 +2,7 @@
 
 use std::net::Ipv4Addr;
 
-use config::{Config, MssClamp, Ping, WanMode};
+use config::{Config, Hairpinning, MssClamp, Ping, WanMode};
 use firewall::{Action, AddressPolicy, FirstPacket, LinkPolicy, Rule, Zone, ZonePolicy};
 use forwarding::{NextHop, Route, Routes};
 use ipnet::Ipv4Net;
@@ -74,6 +74,8 @@ pub struct Snapshot {
     rules: Box<[Rule]>,
     /// Whether the WAN address answers ping.
     pub wan_ping: bool,
+    /// Whether hosts inside reach each other by external endpoints.
+    pub hairpinning: Hairpinning,
     /// Whether the WAN's address comes by DHCP.
     pub wan_dhcp: bool,
     links: Vec<LinkFacts>,
@@ -102,6 +104,7 @@ impl Snapshot {
             sources: sources(config, runtime),
             zones: zones(config),
             rules: config.policy.rules.iter().filter_map(|r| rule(config, r)).collect(),
+            hairpinning: config.nat.hairpinning,
             wan_ping: config.wan.ping == Ping::Answer,
             wan_dhcp: matches!(config.wan.mode, WanMode::Dhcp(_)),
             links,

@@ -2,6 +2,7 @@
 
 use std::net::Ipv4Addr;
 
+use config::Hairpinning;
 use firewall::{FirstPacket, Zone};
 use flow_table::{Hash, Pass};
 use forwarding::{NeighbourRef, Neighbours, Route};
@@ -322,6 +323,9 @@ impl<'a> Step<'a> {
         ingress: LinkId,
         internal: Internal,
     ) -> Opening<'a> {
+        if self.snapshot.hairpinning == Hairpinning::Off {
+            return Err(DropReason::HairpinDisabled.into());
+        }
         let address = internal.0.address;
         let route = *self.snapshot.routes.lookup(address).ok_or(DropReason::NoRoute)?;
         let forward = self.hop_via(&route, address)?;

@@ -32,6 +32,9 @@ const TICK: Duration = Duration::from_secs(1);
 /// Frames taken from the worker before the records of all of them are stored in one transaction.
 const PUNTS_PER_ROUND: usize = 128;
 
+/// Least MTU that a lease may ask for: every host takes packets of this size (RFC 791 §3.2).
+const MTU_MIN: u16 = 576;
+
 /// Set by signal handlers, read by the loop.
 #[derive(Clone, Default)]
 pub struct Signals {
@@ -55,6 +58,8 @@ pub struct Control {
     pub(crate) commands: Sender<Command>,
     pub(crate) observer: Participant,
     pub(crate) rates: Rates,
+    /// MTU of the WAN link itself; a lease may ask for less.
+    wan_mtu: u16,
     events: Receiver<LinkEvent>,
     requests: Requests,
     signals: Signals,
@@ -71,6 +76,7 @@ impl Control {
         signals: Signals,
     ) -> Result<Self> {
         let ControlParts { shared, commands, events, stack, store, forwards, runtime } = parts;
+        let wan_mtu = runtime.links[LinkId::WAN.index()].mtu;
         let observer = shared.tables.domain().participant().context("observe the flow table")?;
         Ok(Self {
             config,
@@ -83,6 +89,7 @@ impl Control {
             runtime,
             observer,
             rates: Rates::default(),
+            wan_mtu,
             commands,
             events,
             requests,
@@ -259,6 +266,8 @@ impl Control {
                     );
                 }
                 self.runtime.wan = Some(wan);
+                let asked = lease.settings.mtu.filter(|mtu| *mtu >= MTU_MIN).unwrap_or(u16::MAX);
+                self.runtime.links[LinkId::WAN.index()].mtu = self.wan_mtu.min(asked);
                 true
             }
             ClientEvent::Renewed(_) => {
@@ -329,8 +338,12 @@ impl Control {
                     }
                 }
                 LinkEvent::Reopened(id, mac, mtu) => {
+                    let mtu = u16::try_from(mtu).unwrap_or(u16::MAX);
+                    if id == LinkId::WAN {
+                        self.wan_mtu = self.config.wan.mtu.map_or(mtu, |limit| limit.min(mtu));
+                    }
                     let facts = &mut self.runtime.links[id.index()];
-                    facts.mtu = u16::try_from(mtu).unwrap_or(u16::MAX);
+                    facts.mtu = facts.mtu.min(mtu);
                     if facts.mac != mac {
                         bail!(
                             "link {} came back with MAC {mac} instead of {}; start the router again to use it",
