@@ -21,6 +21,7 @@ use tracing::warn;
 
 use crate::host::{self, DNS_PORT, Input};
 use crate::settings::Settings;
+use crate::unreachable::Unreachables;
 
 /// How long others may remember a lease's name. A host that moves is found again within a minute.
 const HOST_TTL: Duration = Duration::from_secs(60);
@@ -78,6 +79,7 @@ pub struct LocalStack {
     dns: Forwarder,
     host: host::Host,
     again: VecDeque<WaitingFrame>,
+    unreachables: Unreachables,
     events: VecDeque<StackEvent>,
     lease_dns: Vec<Endpoint>,
 }
@@ -109,6 +111,7 @@ impl LocalStack {
             host: host::Host::new(source, StdRng::from_rng(&mut rng), now.instant),
             dns: Forwarder::new(settings.dns.clone(), rng),
             again: VecDeque::new(),
+            unreachables: Unreachables::default(),
             events: VecDeque::new(),
             lease_dns: Vec::new(),
             settings,
@@ -256,6 +259,9 @@ impl LocalStack {
                 return Some(Transmit::Frame { egress: *link, len });
             }
         }
+        if let Some((egress, len)) = self.unreachables.poll_transmit(buffer) {
+            return Some(Transmit::Frame { egress, len });
+        }
         if let Some(waiting) = self.again.pop_front() {
             let len = waiting.frame.len();
             buffer[..len].copy_from_slice(&waiting.frame);
@@ -371,8 +377,9 @@ impl LocalStack {
             }
         }
         while let Some(released) = self.arp.poll_released() {
-            if released.resolution == Resolution::Resolved {
-                self.again.push_back(released.frame);
+            match released.resolution {
+                Resolution::Resolved => self.again.push_back(released.frame),
+                Resolution::Failed => self.tell_unreachable(&released.frame, now.instant),
             }
         }
         while let Some(event) = self.arp.poll_event() {
@@ -528,6 +535,24 @@ impl LocalStack {
                 warn!(name, %address, %error, "a name does not enter DNS");
             }
         }
+    }
+
+    /// What waited in vain was not translated yet, so the error goes out as it is. The router's own packets have
+    /// nobody to be told.
+    fn tell_unreachable(&mut self, waiting: &WaitingFrame, now: Instant) {
+        let ingress = waiting.ingress;
+        let Some(mac) = self.settings.macs.get(ingress.index()).copied() else { return };
+        let Some(address) = self.address_on(ingress) else { return };
+        self.unreachables.tell(waiting, mac, address, now);
+    }
+
+    /// The router's own address on a link.
+    fn address_on(&self, link: LinkId) -> Option<Ipv4Addr> {
+        if link == LinkId::WAN {
+            let leased = self.client.as_ref().and_then(Client::lease).map(Lease::address);
+            return leased.or(self.settings.static_wan.map(|wan| wan.addr()));
+        }
+        self.settings.lans.get(link.index() - 1).map(Ipv4Net::addr)
     }
 
     fn link_of(&self, address: Ipv4Addr) -> LinkId {
