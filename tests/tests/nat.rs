@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::Result;
 use lab::house::{Client, HOME_ROUTER, ISP, REMOTE, REMOTE_PAGE};
 use lab::{Namespace, wait_until};
-use tests::house::{Home, curl, run};
+use tests::house::{Home, curl, eventually, run};
 
 /// Longest time that a datagram may take through the lab.
 const DATAGRAM_DEADLINE: Duration = Duration::from_secs(2);
@@ -17,6 +17,14 @@ fn socket(host: &Namespace, address: &str) -> Result<UdpSocket> {
     let socket = host.enter(|| UdpSocket::bind(address))??;
     socket.set_read_timeout(Some(DATAGRAM_DEADLINE))?;
     Ok(socket)
+}
+
+/// Waits for a UDP session: its first datagram may have to wait for the gateway's address.
+fn has_flow(home: &Home, port: u16) -> Result<()> {
+    eventually("the session is listed", || {
+        let flows = home.ctl_json(&format!("flow list --protocol udp --port {port}"))?;
+        Ok(flows.as_array().is_some_and(|all| !all.is_empty()))
+    })
 }
 
 #[test]
@@ -105,6 +113,7 @@ fn flow_list_shows_sessions_in_the_promised_words() -> Result<()> {
     inside.send_to(b"hello", format!("{REMOTE}:9"))?;
     run(&alice, &format!("ping -n -c 1 -W 2 {REMOTE}"))?;
     let wan = home.wan_address()?;
+    has_flow(&home, 4001)?;
     let flows = home.ctl_json("flow list")?;
     let flows = flows.as_array().expect("an array");
     let find = |protocol: &str| flows.iter().find(|flow| flow["protocol"] == protocol);
@@ -127,6 +136,7 @@ fn flow_kill_ends_a_session() -> Result<()> {
     let (alice, lease) = home.host("alice", Client::Udhcpc)?;
     let inside = socket(&alice, &format!("{}:4002", lease.address))?;
     inside.send_to(b"hello", format!("{REMOTE}:9"))?;
+    has_flow(&home, 4002)?;
     let killed = home.ctl_json(&format!("flow kill --host {} --protocol udp", lease.address))?;
     assert_eq!(killed["killed"], 1);
     assert_eq!(home.ctl_json("flow list --protocol udp --port 4002")?, serde_json::json!([]));

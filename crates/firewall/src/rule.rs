@@ -121,7 +121,7 @@ mod tests {
             (Rule { source: net("10.0.0.0/29"), ..any(Action::Deny) }, Some(Action::Deny)),
             (Rule { destination: net("203.0.113.0/24"), ..any(Action::Deny) }, None),
         ] {
-            assert_eq!(first_match(&[rule.clone()], &tcp), expected, "{rule:?}");
+            assert_eq!(first_match(std::slice::from_ref(&rule), &tcp), expected, "{rule:?}");
         }
     }
 

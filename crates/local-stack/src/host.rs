@@ -40,6 +40,9 @@ const EPHEMERAL_PORTS: std::ops::RangeInclusive<u16> = 1024..=u16::MAX;
 /// A connection that says nothing for this long is closed (RFC 7766 §6.2.3: "on the order of seconds").
 const TCP_IDLE: Duration = Duration::from_secs(10);
 
+/// How long the peer of a connection that we closed may take to close its side.
+const TCP_LINGER: Duration = Duration::from_secs(2);
+
 /// Receive and send buffer of a connection.
 const TCP_BUFFER: usize = 8192;
 
@@ -66,7 +69,8 @@ struct Port {
 
 /// A connection to an upstream server.
 struct Upstream {
-    server: Endpoint,
+    /// `None` once the connection is being closed, so that the next message opens another.
+    server: Option<Endpoint>,
     connection: Connection,
 }
 
@@ -231,7 +235,7 @@ impl Host {
 
     /// Sends a message on the connection to `server`, which is opened if there is none; `false` if it can't be.
     pub fn send_tcp(&mut self, server: Endpoint, message: &[u8], now: Instant) -> bool {
-        let known = self.upstreams.iter().position(|upstream| upstream.server == server);
+        let known = self.upstreams.iter().position(|upstream| upstream.server == Some(server));
         let Some(index) = known.or_else(|| self.connect(server, now)) else { return false };
         let connection = &mut self.upstreams[index].connection;
         frame(message, &mut connection.out);
@@ -252,7 +256,7 @@ impl Host {
             return None;
         }
         connection.start(now);
-        self.upstreams.push(Upstream { server, connection });
+        self.upstreams.push(Upstream { server: Some(server), connection });
         Some(self.upstreams.len() - 1)
     }
 
@@ -288,14 +292,18 @@ impl Host {
     fn serve_tcp(&mut self, index: usize, now: Instant) {
         let connection = &mut self.servers[index];
         let state = self.sockets.get::<tcp::Socket<'_>>(connection.handle).state();
-        if !connection.open {
-            match state {
-                tcp::State::Listen | tcp::State::SynReceived => return,
-                tcp::State::Closed | tcp::State::TimeWait => {
-                    return connection.listen(&mut self.sockets);
-                }
-                _ => connection.start(now),
+        match state {
+            // Also where a peer took its SYN back.
+            tcp::State::Listen => {
+                connection.open = false;
+                return;
             }
+            tcp::State::Closed | tcp::State::TimeWait if !connection.open => {
+                return connection.listen(&mut self.sockets);
+            }
+            // A handshake that is never finished counts as idle.
+            _ if !connection.open => connection.start(now),
+            _ => {}
         }
         let remote = self.sockets.get::<tcp::Socket<'_>>(connection.handle).remote_endpoint();
         let generation = connection.generation;
@@ -329,15 +337,18 @@ impl Host {
     fn read_upstreams(&mut self, now: Instant) {
         let Self { upstreams, sockets, inputs, .. } = self;
         upstreams.retain_mut(|Upstream { server, connection }| {
-            let server = *server;
-            for message in connection.read(sockets, now) {
-                inputs.push_back(Input::TcpAnswer { server, message });
+            let messages = connection.read(sockets, now);
+            if let Some(server) = *server {
+                let answers = messages.into_iter();
+                inputs.extend(answers.map(|message| Input::TcpAnswer { server, message }));
             }
             connection.flush(sockets, now);
             let over = connection.is_over(sockets, now);
+            if let Some(server) = server.take_if(|_| !connection.is_usable(sockets)) {
+                inputs.push_back(Input::TcpClosed { server });
+            }
             if over {
                 sockets.remove(connection.handle);
-                inputs.push_back(Input::TcpClosed { server });
             }
             !over
         });
@@ -414,13 +425,24 @@ impl Connection {
     fn is_over(&mut self, sockets: &mut SocketSet<'static>, now: Instant) -> bool {
         let socket = sockets.get_mut::<tcp::Socket<'_>>(self.handle);
         if now >= self.active_until {
-            socket.abort();
+            if matches!(socket.state(), tcp::State::Established | tcp::State::CloseWait) {
+                socket.close();
+                self.active_until = now + TCP_LINGER;
+            } else {
+                socket.abort();
+            }
         }
         let peer_done = !socket.may_recv() && socket.state() == tcp::State::CloseWait;
         if peer_done && self.out.is_empty() {
             socket.close();
         }
         matches!(socket.state(), tcp::State::Closed | tcp::State::TimeWait)
+    }
+
+    /// Whether messages can still be sent, now or when the handshake is done.
+    fn is_usable(&self, sockets: &SocketSet<'static>) -> bool {
+        let socket = sockets.get::<tcp::Socket<'_>>(self.handle);
+        socket.may_send() || socket.state() == tcp::State::SynSent
     }
 }
 

@@ -20,9 +20,7 @@ mod device;
 mod host;
 mod settings;
 mod stack;
+mod unreachable;
 
 pub use settings::{Settings, SettingsError};
 pub use stack::{LinkCarrier, LocalStack, StackEvent, StoreRecord, Transmit};
-
-#[cfg(test)]
-mod tests;

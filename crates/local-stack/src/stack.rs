@@ -6,19 +6,22 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use dhcp::client::{Client, ClientEvent};
-use dhcp::server::{Server, ServerEvent, StoredBinding};
+use dhcp::server::{BindingState, Host, Server, ServerEvent, StoredBinding};
 use dhcp::{Lease, Now, StoredLease};
 use dns::{Disposition, Forwarder, UpstreamOrigin, UpstreamRequest};
 use forwarding::{ArpMachine, LinkConfig, Neighbours, Resolution, WaitingFrame};
 use ipnet::Ipv4Net;
 use packet::header::ethernet;
-use packet::{Arp, Endpoint, Instant, LinkId, Offload, Parsed, PuntReason, parse};
+use packet::{
+    Arp, Endpoint, Instant, LinkId, MacAddr, Offload, Parsed, PuntReason, SMALL_FRAME_MAX, parse,
+};
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 use tracing::warn;
 
-use crate::host::{DNS_PORT, Host, Input};
+use crate::host::{self, DNS_PORT, Input};
 use crate::settings::Settings;
+use crate::unreachable::Unreachables;
 
 /// How long others may remember a lease's name. A host that moves is found again within a minute.
 const HOST_TTL: Duration = Duration::from_secs(60);
@@ -74,8 +77,9 @@ pub struct LocalStack {
     client: Option<Client>,
     servers: Vec<(LinkId, Server)>,
     dns: Forwarder,
-    host: Host,
+    host: host::Host,
     again: VecDeque<WaitingFrame>,
+    unreachables: Unreachables,
     events: VecDeque<StackEvent>,
     lease_dns: Vec<Endpoint>,
 }
@@ -104,9 +108,10 @@ impl LocalStack {
             arp: ArpMachine::new(links, now.instant),
             client,
             servers: servers.collect(),
-            host: Host::new(source, StdRng::from_rng(&mut rng), now.instant),
+            host: host::Host::new(source, StdRng::from_rng(&mut rng), now.instant),
             dns: Forwarder::new(settings.dns.clone(), rng),
             again: VecDeque::new(),
+            unreachables: Unreachables::default(),
             events: VecDeque::new(),
             lease_dns: Vec::new(),
             settings,
@@ -182,7 +187,9 @@ impl LocalStack {
                 }
             }
             PuntReason::NeighbourMissing => {
-                if let Some((egress, next_hop)) = wanted {
+                // A longer frame would fit no buffer on its way back.
+                if let Some((egress, next_hop)) = wanted.filter(|_| frame.len() <= SMALL_FRAME_MAX)
+                {
                     let frame = frame.to_vec();
                     let waiting = WaitingFrame { ingress, offload: Offload::NONE, frame };
                     self.arp.handle_unresolved(egress, next_hop, waiting, now.instant);
@@ -252,6 +259,9 @@ impl LocalStack {
                 return Some(Transmit::Frame { egress: *link, len });
             }
         }
+        if let Some((egress, len)) = self.unreachables.poll_transmit(buffer) {
+            return Some(Transmit::Frame { egress, len });
+        }
         if let Some(waiting) = self.again.pop_front() {
             let len = waiting.frame.len();
             buffer[..len].copy_from_slice(&waiting.frame);
@@ -310,7 +320,7 @@ impl LocalStack {
 
     /// Takes other settings; leases, cache and waiting queries stay.
     pub fn reconfigure(&mut self, settings: Settings, now: Now) {
-        for (name, _) in std::mem::take(&mut self.settings.hosts) {
+        for (name, _) in self.known_names() {
             self.dns.remove_host(&name);
         }
         for (link, config) in &settings.servers {
@@ -367,13 +377,16 @@ impl LocalStack {
             }
         }
         while let Some(released) = self.arp.poll_released() {
-            if released.resolution == Resolution::Resolved {
-                self.again.push_back(released.frame);
+            match released.resolution {
+                Resolution::Resolved => self.again.push_back(released.frame),
+                Resolution::Failed => self.tell_unreachable(&released.frame, now.instant),
             }
         }
         while let Some(event) = self.arp.poll_event() {
             self.events.push_back(StackEvent::Neighbour(event));
         }
+        // Other upstream servers, from a lease, are asked at once.
+        self.drain_dns(now.instant);
         self.host.handle_timeout(now.instant);
     }
 
@@ -452,12 +465,12 @@ impl LocalStack {
     /// A lease is a name (DS22, DN22). Names of the configuration win over what a client calls itself.
     fn handle_server_event(&mut self, link: LinkId, event: &ServerEvent) {
         match event {
-            ServerEvent::HostAppeared(host) => self.name(host.name.as_deref(), host.address),
+            ServerEvent::HostAppeared(host) => self.name(host),
             ServerEvent::HostChanged { old, new } => {
-                self.unname(old.name.as_deref());
-                self.name(new.name.as_deref(), new.address);
+                self.unname(old);
+                self.name(new);
             }
-            ServerEvent::HostLeft(host) => self.unname(host.name.as_deref()),
+            ServerEvent::HostLeft(host) => self.unname(host),
             ServerEvent::PoolExhausted { mac } => warn!(?link, %mac, "DHCP pool exhausted"),
             ServerEvent::Declined { address, mac } | ServerEvent::AddressInUse { address, mac } => {
                 warn!(?link, %address, %mac, "address in use, quarantined");
@@ -468,42 +481,78 @@ impl LocalStack {
         }
     }
 
-    fn name(&mut self, name: Option<&str>, address: Ipv4Addr) {
-        let Some(name) = name.filter(|name| !self.is_configured(name)) else { return };
-        if let Err(error) = self.dns.insert_host(name, IpAddr::V4(address), HOST_TTL) {
-            warn!(name, %address, %error, "a lease's name does not enter DNS");
-        }
+    fn name(&mut self, host: &Host) {
+        let Some(name) = host.name.as_deref().filter(|name| !self.is_taken(name, host.mac)) else {
+            return;
+        };
+        self.insert_names([(name.to_owned(), host.address)]);
     }
 
-    fn unname(&mut self, name: Option<&str>) {
-        if let Some(name) = name.filter(|name| !self.is_configured(name)) {
-            self.dns.remove_host(name);
-        }
+    /// Forgets what a host was called; another host of that name takes it over.
+    fn unname(&mut self, host: &Host) {
+        let Some(name) = host.name.as_deref() else { return };
+        self.dns.remove_host(name);
+        let mut heirs = self.known_names();
+        heirs.retain(|(heir, _)| heir.eq_ignore_ascii_case(name));
+        self.insert_names(heirs);
     }
 
-    fn is_configured(&self, name: &str) -> bool {
+    /// Whether a name belongs to another than the station `mac`, by configuration or reservation.
+    fn is_taken(&self, name: &str, mac: MacAddr) -> bool {
+        let reserved = self.servers.iter().flat_map(|(_, server)| server.reservations());
+        let mut reserved = reserved.filter(|host| host.mac != mac);
         self.settings.hosts.iter().any(|(host, _)| host.eq_ignore_ascii_case(name))
+            || reserved.any(|host| {
+                host.name.as_deref().is_some_and(|host| host.eq_ignore_ascii_case(name))
+            })
     }
 
     /// Enters the names of the configuration: hosts of `[dns]` and reservations, which answer from the start.
     fn name_hosts(&mut self) {
-        let reserved = self.settings.servers.iter().flat_map(|(_, server)| {
-            let named = server.reservations.iter();
-            named.filter_map(|host| Some((host.name.clone()?, host.address)))
-        });
+        let names = self.known_names();
+        self.insert_names(names);
+    }
+
+    /// All names with their addresses. Where one comes twice the later counts: names of the configuration win over
+    /// reservations, and those over what clients call themselves.
+    fn known_names(&self) -> Vec<(String, Ipv4Addr)> {
         let leased = self.servers.iter().flat_map(|(_, server)| {
             server.bindings().filter_map(|binding| {
-                let active = matches!(binding.state, dhcp::server::BindingState::Active { .. });
+                let active = matches!(binding.state, BindingState::Active { .. });
                 active.then_some((binding.name?.to_owned(), binding.address))
             })
         });
-        let names: Vec<_> =
-            leased.chain(reserved).chain(self.settings.hosts.iter().cloned()).collect();
+        let reserved = self.servers.iter().flat_map(|(_, server)| {
+            let named = server.reservations();
+            named.filter_map(|host| Some((host.name.clone()?, host.address)))
+        });
+        leased.chain(reserved).chain(self.settings.hosts.iter().cloned()).collect()
+    }
+
+    fn insert_names(&mut self, names: impl IntoIterator<Item = (String, Ipv4Addr)>) {
         for (name, address) in names {
             if let Err(error) = self.dns.insert_host(&name, IpAddr::V4(address), HOST_TTL) {
-                warn!(name, %address, %error, "a configured name does not enter DNS");
+                warn!(name, %address, %error, "a name does not enter DNS");
             }
         }
+    }
+
+    /// What waited in vain was not translated yet, so the error goes out as it is. The router's own packets have
+    /// nobody to be told.
+    fn tell_unreachable(&mut self, waiting: &WaitingFrame, now: Instant) {
+        let ingress = waiting.ingress;
+        let Some(mac) = self.settings.macs.get(ingress.index()).copied() else { return };
+        let Some(address) = self.address_on(ingress) else { return };
+        self.unreachables.tell(waiting, mac, address, now);
+    }
+
+    /// The router's own address on a link.
+    fn address_on(&self, link: LinkId) -> Option<Ipv4Addr> {
+        if link == LinkId::WAN {
+            let leased = self.client.as_ref().and_then(Client::lease).map(Lease::address);
+            return leased.or(self.settings.static_wan.map(|wan| wan.addr()));
+        }
+        self.settings.lans.get(link.index() - 1).map(Ipv4Net::addr)
     }
 
     fn link_of(&self, address: Ipv4Addr) -> LinkId {

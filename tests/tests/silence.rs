@@ -1,0 +1,79 @@
+//! What must not answer does not. Needs root.
+
+#![cfg(target_os = "linux")]
+
+use anyhow::{Context, Result};
+use lab::house::{Client, HOME_ROUTER, ISP_SUBNET, Stub};
+use tests::house::{Home, run};
+
+#[test]
+fn nmap_from_the_isp_finds_nothing_open_or_closed() -> Result<()> {
+    let home = Home::boot("quiet")?;
+    let wan = home.wan_address()?;
+    let scan = "nmap -n -Pn -sS -p- -T4 --min-rate 20000 --max-retries 0 -oG -";
+    let found = run(&home.house.isp, &format!("{scan} {wan}"))?;
+    assert!(found.contains("Ignored State: filtered (65535)"), "{found}");
+    assert!(!found.contains("/open/") && !found.contains("/closed/"), "{found}");
+    Ok(())
+}
+
+#[test]
+fn no_router_service_answers_on_the_wan_over_udp() -> Result<()> {
+    let home = Home::boot("quiet")?;
+    let wan = home.wan_address()?;
+    let scan = "nmap -n -Pn -sU -p 53,67,68,69,123,161,500,1900,5351,5353 --max-retries 0 -oG -";
+    let found = run(&home.house.isp, &format!("{scan} {wan}"))?;
+    assert!(!found.contains("/open/") && !found.contains("/closed/"), "{found}");
+    Ok(())
+}
+
+#[test]
+fn the_kernel_of_the_zone_says_nothing_when_the_router_is_gone() -> Result<()> {
+    let mut home = Home::boot("quiet")?;
+    let wan = home.wan_address()?;
+    let (alice, _) = home.host("alice", Client::Udhcpc)?;
+    run(&alice, &format!("ping -n -c 1 -W 2 {HOME_ROUTER}"))?;
+    run(&home.house.isp, &format!("ping -n -c 1 -W 2 {wan}"))?;
+    home.router.process.kill();
+    let sent = || -> Result<Vec<u64>> {
+        ["wan0", "lan0", "lan1"].into_iter().map(|link| sent_by(&home, link)).collect()
+    };
+    let before = sent()?;
+    for host in [&alice, &home.house.isp] {
+        run(host, "ip neighbour flush all")?;
+    }
+    assert!(run(&alice, &format!("ping -n -c 2 -i 0.2 -W 1 {HOME_ROUTER}")).is_err());
+    assert!(run(&home.house.isp, &format!("ping -n -c 2 -i 0.2 -W 1 {wan}")).is_err());
+    assert!(run(&alice, &format!("curl -s --max-time 1 http://{HOME_ROUTER}/")).is_err());
+    assert_eq!(sent()?, before, "packets sent on wan0, lan0, lan1");
+    Ok(())
+}
+
+/// Packets that a link of the zone sent so far.
+fn sent_by(home: &Home, link: &str) -> Result<u64> {
+    let text = run(&home.house.router, &format!("ip -j -s link show dev {link}"))?;
+    let links: serde_json::Value = serde_json::from_str(&text)?;
+    links[0]["stats64"]["tx"]["packets"].as_u64().context("the link counts packets")
+}
+
+#[test]
+fn the_dmz_reaches_the_internet_but_not_home_and_home_reaches_the_dmz() -> Result<()> {
+    let home = Home::boot("quiet")?;
+    let dmz = home.house.dmz_host("dmz")?;
+    let (alice, lease) = home.host("alice", Client::Udhcpc)?;
+    assert!(home.wan_address()?.starts_with(ISP_SUBNET));
+    run(&dmz, &format!("ping -n -c 1 -W 2 {}", lab::house::REMOTE))?;
+    run(&alice, &format!("ping -n -c 1 -W 2 {}", lab::house::DMZ))?;
+    assert!(run(&dmz, &format!("ping -n -c 1 -W 1 {}", lease.address)).is_err());
+    assert!(home.dropped("policy-denied")? >= 1);
+    Ok(())
+}
+
+#[test]
+fn a_lan_without_dhcp_in_its_configuration_gives_no_lease() -> Result<()> {
+    let home = Home::boot("quiet")?;
+    let dmz = home.house.lan_host("dmz", Stub::Dmz, None)?;
+    let line = "udhcpc -i eth0 -f -n -q -t 2 -T 1 -s /bin/true";
+    assert!(run(&dmz, line).is_err(), "no lease");
+    Ok(())
+}
