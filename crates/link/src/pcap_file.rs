@@ -299,16 +299,36 @@ impl<W: Write> CaptureWriter<W> {
         direction: Direction,
         frame: &[u8],
     ) -> io::Result<()> {
-        let flags = match direction {
-            Direction::Inbound => 1,
-            Direction::Outbound => 2,
-        };
+        self.write_with(timestamp, frame, vec![flags(direction)])
+    }
+
+    /// Writes one frame with a comment that readers show beside it.
+    ///
+    /// # Errors
+    /// If the writer fails.
+    pub fn write_commented(
+        &mut self,
+        timestamp: Duration,
+        direction: Direction,
+        frame: &[u8],
+        comment: &str,
+    ) -> io::Result<()> {
+        let comment = EnhancedPacketOption::Comment(Cow::Borrowed(comment));
+        self.write_with(timestamp, frame, vec![comment, flags(direction)])
+    }
+
+    fn write_with(
+        &mut self,
+        timestamp: Duration,
+        frame: &[u8],
+        options: Vec<EnhancedPacketOption<'_>>,
+    ) -> io::Result<()> {
         let block = EnhancedPacketBlock {
             interface_id: 0,
             timestamp,
             original_len: u32::try_from(frame.len()).unwrap_or(u32::MAX),
             data: Cow::Borrowed(frame),
-            options: vec![EnhancedPacketOption::Flags(flags)],
+            options,
         };
         self.writer.write_block(&block.into_block()).map(|_| ()).map_err(io_error)
     }
@@ -320,6 +340,14 @@ impl<W: Write> CaptureWriter<W> {
     pub fn flush(&mut self) -> io::Result<()> {
         self.writer.get_mut().flush()
     }
+}
+
+/// The option that says which way a frame went.
+fn flags(direction: Direction) -> EnhancedPacketOption<'static> {
+    EnhancedPacketOption::Flags(match direction {
+        Direction::Inbound => 1,
+        Direction::Outbound => 2,
+    })
 }
 
 fn io_error(error: PcapError) -> io::Error {

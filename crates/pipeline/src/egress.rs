@@ -13,12 +13,13 @@
 
 use std::sync::Arc;
 
+use config::Config;
 use packet::gso::{self, Segments};
 use packet::{
     DropReason, Home, Instant, LinkId, Offload, Offloads, PacketBuf, Parsed, Pool, SMALL_FRAME_MAX,
     parse,
 };
-use qos::{QueueKey, Shaper};
+use qos::{Overhead, QueueKey, Rate, Shaper, ShaperConfig};
 
 use crate::counters::Counters;
 use crate::rings::Rings;
@@ -42,6 +43,34 @@ pub struct Shapers {
     pub upload: Option<Shaper>,
     /// From the WAN, toward the LANs.
     pub download: Option<Shaper>,
+}
+
+impl Shapers {
+    /// Makes the shapers that a configuration asks for.
+    #[must_use]
+    pub fn of(config: &Config, now: Instant) -> Self {
+        let Some(shaper) = &config.wan.shaper else { return Self::default() };
+        let overhead = overhead(shaper.overhead);
+        let make = |rate: Option<config::Rate>| {
+            let rate = Rate::from_bits_per_sec(rate?.bits_per_sec())?;
+            Some(Shaper::new(ShaperConfig::for_rate(rate, overhead), now))
+        };
+        Self { upload: make(shaper.upload), download: make(shaper.download) }
+    }
+}
+
+fn overhead(overhead: config::Overhead) -> Overhead {
+    match overhead {
+        config::Overhead::Custom { bytes, mpu } => {
+            Overhead { per_packet: bytes, min: mpu, ..Overhead::NONE }
+        }
+        config::Overhead::Ethernet => Overhead::ETHERNET,
+        config::Overhead::Docsis => Overhead::DOCSIS,
+        config::Overhead::PppoePtm => Overhead::PPPOE_PTM,
+        config::Overhead::BridgedPtm => Overhead::BRIDGED_PTM,
+        config::Overhead::Atm => Overhead::PPPOE_LLC_ATM,
+        config::Overhead::None => Overhead::NONE,
+    }
 }
 
 /// The send side of one worker.

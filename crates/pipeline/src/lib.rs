@@ -34,7 +34,7 @@ pub use counters::{Counter, Counters, LINKS_MAX, LinkCounts};
 pub use egress::{Egress, EgressLink, Shapers};
 pub use path::{inbound, local, outbound};
 pub use rings::{Inject, Punted, RING_LEN, Rings};
-pub use snapshot::{LinkFacts, Runtime, Snapshot, WanAddress, lan_id};
+pub use snapshot::{LinkFacts, Runtime, Snapshot, WanAddress, configured_forwards, lan_id};
 pub use step::Tag;
 pub use verdict::Verdict;
 pub use worker::Worker;

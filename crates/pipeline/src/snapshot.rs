@@ -6,7 +6,7 @@ use config::{Config, Hairpinning, MssClamp, Ping, WanMode};
 use firewall::{Action, AddressPolicy, FirstPacket, LinkPolicy, Rule, Zone, ZonePolicy};
 use forwarding::{NextHop, Route, Routes};
 use ipnet::Ipv4Net;
-use packet::{DropReason, LinkId, MacAddr, Protocol};
+use packet::{DropReason, Endpoint, Internal, LinkId, MacAddr, Protocol};
 
 use crate::mss::HEADERS_LEN;
 use crate::step::{DHCP_CLIENT_PORT, DHCP_SERVER_PORT};
@@ -44,6 +44,25 @@ impl WanAddress {
             WanMode::Dhcp(_) => None,
         }
     }
+}
+
+/// The forwards of a configuration whose hosts the configuration itself knows.
+#[must_use]
+pub fn configured_forwards(config: &Config) -> Vec<nat::Forward> {
+    let mut forwards = Vec::new();
+    for (id, forward) in config.forwards.iter().enumerate() {
+        let Some(address) = config.host_address(&forward.to.host) else { continue };
+        let to = Internal(Endpoint::new(address, forward.to.port));
+        let of = |protocol| nat::Forward {
+            protocol,
+            external: forward.port.clone(),
+            to,
+            id: id as u32,
+        };
+        forwards.extend(forward.protocol.has_tcp().then(|| of(Protocol::Tcp)));
+        forwards.extend(forward.protocol.has_udp().then(|| of(Protocol::Udp)));
+    }
+    forwards
 }
 
 /// What changes while a configuration stays the same.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result, anyhow, bail};
 use arc_swap::ArcSwap;
-use config::{Config, Overhead, WanMode};
+use config::{Config, WanMode};
 use dhcp::client::StoreRecord;
 use link::{Link, LinkState};
 use local_stack::{LocalStack, Settings};
@@ -13,7 +13,6 @@ use packet::{Instant, LinkId};
 use pipeline::{
     Egress, EgressLink, LinkFacts, Rings, Runtime, Shapers, Snapshot, WanAddress, Worker,
 };
-use qos::{Rate, Shaper, ShaperConfig};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use store::Store;
@@ -75,7 +74,7 @@ pub fn assemble(config: &Config, path: &Path, clock: Clock) -> Result<Parts> {
         .context("worker")?;
     let egress = Egress::new(
         links.iter().map(|link| EgressLink { offloads: link.offloads() }).collect(),
-        shapers(config, clock.now()),
+        Shapers::of(config, clock.now()),
         LARGE_BUFFERS,
         Arc::clone(&rings),
     );
@@ -97,31 +96,6 @@ pub fn assemble(config: &Config, path: &Path, clock: Clock) -> Result<Parts> {
 /// The names of all links by [`LinkId`].
 pub fn link_names(config: &Config) -> impl Iterator<Item = &str> {
     std::iter::once(config.wan.link.as_str()).chain(config.lans.iter().map(|lan| lan.link.as_str()))
-}
-
-/// Makes the shapers that the configuration asks for.
-pub fn shapers(config: &Config, now: Instant) -> Shapers {
-    let Some(shaper) = &config.wan.shaper else { return Shapers::default() };
-    let overhead = overhead(shaper.overhead);
-    let make = |rate: Option<config::Rate>| {
-        let rate = Rate::from_bits_per_sec(rate?.bits_per_sec())?;
-        Some(Shaper::new(ShaperConfig::for_rate(rate, overhead), now))
-    };
-    Shapers { upload: make(shaper.upload), download: make(shaper.download) }
-}
-
-fn overhead(overhead: Overhead) -> qos::Overhead {
-    match overhead {
-        Overhead::Custom { bytes, mpu } => {
-            qos::Overhead { per_packet: bytes, min: mpu, ..qos::Overhead::NONE }
-        }
-        Overhead::Ethernet => qos::Overhead::ETHERNET,
-        Overhead::Docsis => qos::Overhead::DOCSIS,
-        Overhead::PppoePtm => qos::Overhead::PPPOE_PTM,
-        Overhead::BridgedPtm => qos::Overhead::BRIDGED_PTM,
-        Overhead::Atm => qos::Overhead::PPPOE_LLC_ATM,
-        Overhead::None => qos::Overhead::NONE,
-    }
 }
 
 fn open_links(config: &Config, path: &Path) -> Result<Vec<Box<dyn Link>>> {

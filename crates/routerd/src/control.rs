@@ -376,7 +376,7 @@ impl Control {
         let now = self.clock.both();
         let changes = changes(&self.config, &config);
         if config.wan.shaper != self.config.wan.shaper {
-            let shapers = boot::shapers(&config, now.instant);
+            let shapers = pipeline::Shapers::of(&config, now.instant);
             self.command(Command::Shape(shapers));
         }
         self.config = config;

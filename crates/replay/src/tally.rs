@@ -1,0 +1,156 @@
+//! What became of the frames.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use packet::{DropReason, PuntReason};
+use pipeline::Counter;
+use serde::Serialize;
+
+use crate::router::Router;
+use crate::run::Side;
+
+/// Counts of one replay, or of several together.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize)]
+pub struct Tally {
+    /// Frames that the router was given.
+    pub frames: u64,
+    /// Their bytes, from the Ethernet header on.
+    pub bytes: u64,
+    /// Frames sent on.
+    pub forwarded: u64,
+    /// Frames answered with an ICMP error.
+    pub replied: u64,
+    /// Frames for the router itself, by reason.
+    pub punted: BTreeMap<&'static str, u64>,
+    /// Frames dropped, by reason.
+    pub dropped: BTreeMap<&'static str, u64>,
+    /// Frames that left, replies included.
+    pub sent: u64,
+    /// Their bytes.
+    pub sent_bytes: u64,
+    /// Frames that were forwarded or replied, but dropped by a shaper, by reason.
+    pub dropped_by_shaper: BTreeMap<&'static str, u64>,
+    /// Flows opened.
+    pub flows_opened: u64,
+    /// Flows that were there at the end.
+    pub flows: u64,
+    /// Frames of the capture that are not given to the router, by why.
+    pub skipped: BTreeMap<String, u64>,
+    /// Frames that the path's own counters contradict, and buffers lost.
+    #[serde(skip)]
+    faults: Vec<String>,
+}
+
+impl Tally {
+    /// Takes the counters of a router that has come to rest.
+    pub(crate) fn finish(&mut self, router: &Router) {
+        let mut waits = 0;
+        for link in router.links() {
+            let counts = router.counters.link(link);
+            self.forwarded += counts.forwarded.load();
+            self.replied += counts.replied.load();
+            add(&mut self.dropped, DropReason::ALL, &counts.dropped, DropReason::name);
+            let by_egress = &counts.dropped_by_egress;
+            add(&mut self.dropped_by_shaper, DropReason::ALL, by_egress, DropReason::name);
+            add(&mut self.punted, PuntReason::ALL, &counts.punted, PuntReason::name);
+            waits += counts.punted[PuntReason::NeighbourMissing.index()].load();
+            if counts.rx_packets.load() != counts.verdicts() {
+                let (rx, verdicts) = (counts.rx_packets.load(), counts.verdicts());
+                let name = router.link_name(link);
+                self.faults.push(format!("{name}: {rx} frames, but {verdicts} verdicts"));
+            }
+        }
+        // A frame that waited for its neighbour has two verdicts; the second counts.
+        let missing = PuntReason::NeighbourMissing.name();
+        self.punted.remove(missing);
+        if waits > router.again {
+            self.punted.insert(missing, waits - router.again);
+        }
+        self.flows_opened = router.counters.opened.load();
+        self.flows = router.tables.stats().sessions as u64;
+        let lost = router.buffers_out();
+        if lost > 0 {
+            self.faults.push(format!("{lost} buffers did not come home"));
+        }
+    }
+
+    /// Adds the counts of another replay.
+    pub fn add(&mut self, other: &Tally) {
+        self.frames += other.frames;
+        self.bytes += other.bytes;
+        self.forwarded += other.forwarded;
+        self.replied += other.replied;
+        merge(&mut self.punted, &other.punted);
+        merge(&mut self.dropped, &other.dropped);
+        self.sent += other.sent;
+        self.sent_bytes += other.sent_bytes;
+        merge(&mut self.dropped_by_shaper, &other.dropped_by_shaper);
+        self.flows_opened += other.flows_opened;
+        self.flows += other.flows;
+        merge(&mut self.skipped, &other.skipped);
+        self.faults.extend_from_slice(&other.faults);
+    }
+
+    /// What does not add up, if anything: every frame has one verdict, every frame to be sent left or was
+    /// dropped by a shaper, every buffer came home.
+    #[must_use]
+    pub fn violation(&self) -> Option<String> {
+        let mut faults = self.faults.clone();
+        let verdicts = self.forwarded + self.replied + sum(&self.punted) + sum(&self.dropped);
+        if self.frames != verdicts {
+            faults.push(format!("{} frames in, {verdicts} accounted for", self.frames));
+        }
+        let to_send = self.forwarded + self.replied;
+        let left = self.sent + sum(&self.dropped_by_shaper);
+        if to_send != left {
+            faults.push(format!("{to_send} frames to send, {left} sent or dropped by a shaper"));
+        }
+        (!faults.is_empty()).then(|| faults.join("; "))
+    }
+}
+
+impl fmt::Display for Tally {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { frames, forwarded, replied, sent, flows_opened, .. } = self;
+        let (punted, dropped) = (sum(&self.punted), sum(&self.dropped));
+        write!(f, "{frames} in = {forwarded} forwarded + {replied} replied + {punted} punted")?;
+        write!(f, " + {dropped} dropped; {sent} sent; {flows_opened} flows")
+    }
+}
+
+/// One capture from one side.
+#[derive(Clone, Debug, Serialize)]
+pub struct Run {
+    /// The file.
+    pub capture: String,
+    /// Where its frames arrived.
+    pub from: Side,
+    /// What became of them.
+    #[serde(flatten)]
+    pub tally: Tally,
+    /// Where the file ends early, if it does.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub damaged: Option<String>,
+}
+
+pub(crate) fn sum<K>(counts: &BTreeMap<K, u64>) -> u64 {
+    counts.values().sum()
+}
+
+fn add<R: Copy>(
+    to: &mut BTreeMap<&'static str, u64>,
+    reasons: &[R],
+    counters: &[Counter],
+    name: impl Fn(R) -> &'static str,
+) {
+    for (reason, counter) in reasons.iter().zip(counters).filter(|(_, c)| c.load() > 0) {
+        *to.entry(name(*reason)).or_default() += counter.load();
+    }
+}
+
+fn merge<K: Ord + Clone>(to: &mut BTreeMap<K, u64>, from: &BTreeMap<K, u64>) {
+    for (key, count) in from {
+        *to.entry(key.clone()).or_default() += count;
+    }
+}
