@@ -53,12 +53,8 @@ pub fn configured_forwards(config: &Config) -> Vec<nat::Forward> {
     for (id, forward) in config.forwards.iter().enumerate() {
         let Some(address) = config.host_address(&forward.to.host) else { continue };
         let to = Internal(Endpoint::new(address, forward.to.port));
-        let of = |protocol| nat::Forward {
-            protocol,
-            external: forward.port.clone(),
-            to,
-            id: id as u32,
-        };
+        let of =
+            |protocol| nat::Forward { protocol, external: forward.port.clone(), to, id: id as u32 };
         forwards.extend(forward.protocol.has_tcp().then(|| of(Protocol::Tcp)));
         forwards.extend(forward.protocol.has_udp().then(|| of(Protocol::Udp)));
     }

@@ -237,7 +237,7 @@ pub(crate) enum ZoneVerb {
 
 #[derive(clap::Args, Debug)]
 pub(crate) struct ZoneArgs {
-    /// The router's configuration, with its [zone].
+    /// The router's configuration, with its `[zone]` section.
     #[arg(long, default_value = CONFIG)]
     pub config: PathBuf,
     /// Instead of the platform that the configuration names.
