@@ -110,7 +110,6 @@ fn on_any_link(maker: &Maker) -> Vec<Case> {
     let stranger = Maker { to: MacAddr([2, 0, 0, 0, 0, 0x77]), ..*maker };
     vec![
         ("ethertype-unsupported", ethernet(maker, 0x88cc, &[0; 46])),
-        ("vlan-tagged", ethernet(maker, 0x8100, &[0; 46])),
         ("ipv6", ethernet(maker, 0x86dd, &[0x60; 46])),
         ("arp-malformed", ethernet(maker, 0x0806, &[0; 46])),
         ("not-for-us", stranger.udp()),

@@ -9,7 +9,7 @@ use config::{Config, WanMode};
 use dhcp::client::StoreRecord;
 use link::{Link, LinkState};
 use local_stack::{LocalStack, Settings};
-use packet::{Instant, LinkId};
+use packet::LinkId;
 use pipeline::{
     Egress, EgressLink, LinkFacts, Rings, Runtime, Shapers, Snapshot, WanAddress, Worker,
 };

@@ -17,6 +17,7 @@
 //! the real one with.
 
 mod cable;
+pub mod fuzz;
 mod host;
 mod model;
 mod provider;

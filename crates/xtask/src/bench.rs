@@ -88,7 +88,7 @@ fn live(programs: &Programs, quick: bool) -> Result<Vec<Row>> {
 }
 
 fn tcp_row((measured, name): (&Comparison, &'static str)) -> Row {
-    let ratio = measured.ratio();
+    let ratio = measured.ratio;
     Row {
         name,
         value: measured.ours / 1e9,

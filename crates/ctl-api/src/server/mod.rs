@@ -14,9 +14,10 @@ use std::time::Duration;
 use axum::body::Body;
 use axum::http::Request as HttpRequest;
 use axum::response::{IntoResponse, Response};
+use axum::serve::Listener;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, UnixListener, UnixStream};
 use tokio::runtime::Runtime;
 use tokio::sync::{Semaphore, watch};
@@ -50,8 +51,8 @@ const HEAD_BYTES_MAX: usize = 8192;
 /// How long a server that may be alive has to accept a probing connection.
 const PROBE_TIME: Duration = Duration::from_secs(2);
 
-/// Pause after a failed `accept`, so that a lack of descriptors does not become a busy loop.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// Time to take the refusal of a connection too many.
+const REFUSAL_TIME: Duration = Duration::from_millis(100);
 
 /// What a connection beyond the limit gets.
 const FULL: &[u8] =
@@ -215,56 +216,27 @@ fn run(
     runtime.block_on(async {
         let pages = routes::metrics_only(control.clone());
         tokio::select! {
-            () = accept(&listener, routes::router(control), limits) => {}
-            () = accept_metrics(metrics, pages, limits) => {}
+            () = accept(Some(listener), routes::router(control), limits) => {}
+            () = accept(metrics, pages, limits) => {}
             _ = stopped.changed() => {}
         }
     });
 }
 
-/// Accepts for ever; each connection is a task that ends by itself within its limit.
-async fn accept(listener: &UnixListener, router: axum::Router, limits: Limits) {
+/// Accepts for ever; each connection is a task that ends by itself within its limit. Without a listener it
+/// waits for ever.
+async fn accept<L: Listener>(listener: Option<L>, router: axum::Router, limits: Limits) {
+    let Some(mut listener) = listener else { return std::future::pending().await };
     let room = Arc::new(Semaphore::new(limits.connections));
     loop {
-        let stream = match listener.accept().await {
-            Ok((stream, _)) => stream,
-            Err(error) => {
-                pause_after(&error).await;
-                continue;
-            }
-        };
+        let (mut stream, _) = listener.accept().await;
         let Ok(permit) = Arc::clone(&room).try_acquire_owned() else {
             // A fresh socket has room for these bytes; if not, the close says enough.
-            let _ = stream.try_write(FULL);
+            let _ = timeout(REFUSAL_TIME, stream.write_all(FULL)).await;
             continue;
         };
         tokio::spawn(converse(stream, router.clone(), limits, permit));
     }
-}
-
-/// The same on the metrics address; without one it waits for ever.
-async fn accept_metrics(listener: Option<TcpListener>, router: axum::Router, limits: Limits) {
-    let Some(listener) = listener else { return std::future::pending().await };
-    let room = Arc::new(Semaphore::new(limits.connections));
-    loop {
-        let stream = match listener.accept().await {
-            Ok((stream, _)) => stream,
-            Err(error) => {
-                pause_after(&error).await;
-                continue;
-            }
-        };
-        let Ok(permit) = Arc::clone(&room).try_acquire_owned() else {
-            let _ = stream.try_write(FULL);
-            continue;
-        };
-        tokio::spawn(converse(stream, router.clone(), limits, permit));
-    }
-}
-
-async fn pause_after(error: &io::Error) {
-    tracing::warn!(%error, "control server: accept");
-    tokio::time::sleep(ACCEPT_PAUSE).await;
 }
 
 /// Serves one connection to its end, or to the end of its time.

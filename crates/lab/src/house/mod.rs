@@ -127,6 +127,11 @@ impl House {
             // Every probe of a traceroute gets its answer.
             host.sysctl("net.ipv4.icmp_ratelimit", "0")?;
         }
+        for table in ["ip", "ip6", "arp"] {
+            // An etherstub is a switch: the host's packet filter, if there is one, has no part in it.
+            let setting = format!("net.bridge.bridge-nf-call-{table}tables=0");
+            host.exec(["sysctl", "--ignore", "-q", "-w", &setting])?;
+        }
         remote.exec(["ip", "address", "add", &format!("{REMOTE}/24"), "dev", "eth0"])?;
         remote.exec(["ip", "route", "add", "default", "via", "203.0.113.1"])?;
         Ok(())

@@ -81,18 +81,17 @@ impl Load {
     }
 }
 
-/// Both routers' throughput in one direction, bits per second, medians of alternating runs.
+/// Both routers' throughput in one direction, medians of alternating runs.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Comparison {
     pub(crate) direction: Direction,
+    /// Bits per second.
     pub(crate) ours: f64,
+    /// Bits per second.
     pub(crate) kernel: f64,
-}
-
-impl Comparison {
-    pub(crate) fn ratio(&self) -> f64 {
-        self.ours / self.kernel
-    }
+    /// Median of ours by the kernel's in the same round, so that what else the machine does from one
+    /// round to the next does not count.
+    pub(crate) ratio: f64,
 }
 
 /// Measures one stream through both routers, in turn, `rounds` times `secs` seconds each way.
@@ -109,7 +108,9 @@ pub(crate) fn compare(
             ours.push(throughput(host, ISP, direction, secs)?);
             theirs.push(throughput(host, through_kernel, direction, secs)?);
         }
-        Ok(Comparison { direction, ours: median(&ours), kernel: median(&theirs) })
+        let ratios: Vec<_> = ours.iter().zip(&theirs).map(|(ours, kernel)| ours / kernel).collect();
+        let (ours, kernel, ratio) = (median(&ours), median(&theirs), median(&ratios));
+        Ok(Comparison { direction, ours, kernel, ratio })
     };
     Ok([measure(Direction::Up)?, measure(Direction::Down)?])
 }
