@@ -59,7 +59,12 @@ impl<K: Key, V: Send + Sync + 'static> Table<K, V> {
     /// Takes a final key of the caller's out of the table.
     pub(crate) fn unlink(&self, hash: Hash, link: Link) {
         let spot = self.search(hash, |spot, word| {
-            if word.link() == link { ControlFlow::Break(spot) } else { ControlFlow::Continue(()) }
+            // An empty word would pass for link 0 of a key whose tag is 0.
+            if word.is_final(hash) && word.link() == link {
+                ControlFlow::Break(spot)
+            } else {
+                ControlFlow::Continue(())
+            }
         });
         debug_assert!(spot.is_some(), "a final key stays where it is");
         if let Some(spot) = spot {
