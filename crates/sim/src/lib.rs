@@ -26,9 +26,11 @@ mod world;
 
 pub use cable::{Cable, Faults};
 pub use host::{Address, Host};
+pub use local_stack::LinkCarrier;
 pub use model::{Filtering, NatModel, Verdict};
 pub use provider::Provider;
 pub use router::Router;
+pub use smoltcp::iface::SocketHandle;
 pub use world::{HostId, World};
 
 /// Virtual time zero is long before the start, so that nothing that was never seen looks recent.
