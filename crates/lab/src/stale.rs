@@ -100,9 +100,17 @@ fn folder() -> PathBuf {
 
 /// Start time of a process in clock ticks since boot: with the id it names a process for good.
 fn start_time(pid: u32) -> Option<u64> {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    let after_name = stat.rsplit_once(')')?.1;
-    after_name.split_whitespace().nth(19)?.parse().ok()
+    start_time_in(&std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
+}
+
+/// The start time in a line of `/proc/PID/stat`, unless the process only waits to be reaped.
+fn start_time_in(stat: &str) -> Option<u64> {
+    let mut after_name = stat.rsplit_once(')')?.1.split_whitespace();
+    let state = after_name.next()?;
+    if matches!(state, "Z" | "X") {
+        return None;
+    }
+    after_name.nth(18)?.parse().ok()
 }
 
 /// Removes what labs with a dead owner left.
@@ -203,6 +211,15 @@ mod tests {
         let text = format!("{own} {}\nzr-{own}-0-x\n", start_time(own).unwrap());
         std::fs::write(&path, text).unwrap();
         assert_eq!(namespaces_of_dead_owner(&path), None);
+    }
+
+    #[test]
+    fn an_owner_that_nobody_reaped_counts_as_dead() {
+        let stat = |state: &str| {
+            format!("7 (a) b) {state} {}", (4..=22).map(|n| format!("{n} ")).collect::<String>())
+        };
+        assert_eq!(start_time_in(&stat("S")), Some(22));
+        assert_eq!(start_time_in(&stat("Z")), None);
     }
 
     #[test]
