@@ -31,8 +31,8 @@ impl<K: Key, V: Send + Sync + 'static> Table<K, V> {
     /// Publishes one key of an entry unless an equal key is there.
     ///
     /// # Safety
-    /// The entry that `link` names holds `key` on that side and the caller owns it; the caller holds
-    /// a pass of this domain for all of `'a` and has not published this link under it before.
+    /// The entry that `link` names holds `key` on that side and the caller owns it; the caller
+    /// holds a pass of this domain for all of `'a` and has not published this link under it before.
     pub(crate) unsafe fn publish<'a>(
         &'a self,
         hash: Hash,
@@ -128,7 +128,8 @@ impl<K: Key, V: Send + Sync + 'static> Table<K, V> {
                 match other.state() {
                     State::Empty | State::Parked => ControlFlow::Continue(()),
                     // SAFETY: a word in play, from a bucket, under the caller's pass.
-                    _ if other.link() == word.link()
+                    _ if !other.has_tag(hash)
+                        || other.link() == word.link()
                         || unsafe { self.key_of(other.link()) } != *key =>
                     {
                         ControlFlow::Continue(())

@@ -77,6 +77,15 @@ fn a_taken_key_is_reported_with_its_side_and_changes_nothing() {
 }
 
 #[test]
+fn an_entry_of_two_lines_costs_25_bytes_of_buckets() {
+    let (_, table, _) = sole::<Number>(100_000);
+    let [buckets, entries] = table.memory();
+    assert!(buckets.start % 64 == 0 && entries.start % 128 == 0);
+    assert_eq!(entries.len(), 128 * table.capacity());
+    assert!(buckets.len() <= 25 * table.capacity());
+}
+
+#[test]
 #[should_panic(expected = "two keys")]
 fn equal_keys_are_refused() {
     let (domain, _, mut owner) = sole(10);
