@@ -16,8 +16,8 @@
 //!
 //! **Lookup** is wait-free and touches two lines: the home bucket (its header names the slots to
 //! look at) and the side. A key whose home was full is in one of the next buckets, at most
-//! [`PROBE_BUCKETS_MAX`] − 1 further; the headers say where to stop, so a search reads 1.1 buckets on
-//! average. [`Table::lookup_batch`] fetches the lines of many keys at once; a pipeline with more to
+//! [`PROBE_BUCKETS_MAX`] − 1 further; the headers say where to stop, so a search reads 1.1 buckets
+//! on average. [`Table::lookup_batch`] fetches the lines of many keys at once; a pipeline with more to
 //! do between the steps takes them itself: `hash` and `prefetch_bucket`, then `candidate` (or
 //! `prefetch_entry`), then `confirm` (or `lookup_hashed`).
 //!

@@ -23,8 +23,8 @@ pub const ENTRIES_MAX: usize = (1 << 31) - 1;
 
 /// Buckets that one key may be put into, its home first: the bound of every search.
 ///
-/// With the buckets three quarters full (which is all that a full table fills) 16 million random
-/// keys went no further than 30.
+/// With the buckets three quarters full (a full table fills no more) two million random keys went no
+/// further than 27.
 pub const PROBE_BUCKETS_MAX: usize = 64;
 
 /// Keys per group of lookups in [`Table::lookup_batch`]: more lines in flight than a core can
