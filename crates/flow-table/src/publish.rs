@@ -57,6 +57,9 @@ impl<K: Key, V: Send + Sync + 'static> Table<K, V> {
     }
 
     /// Takes a final key of the caller's out of the table.
+    ///
+    /// # Panics
+    /// If the key's hash is not what it was at its insertion.
     pub(crate) fn unlink(&self, hash: Hash, link: Link) {
         let spot = self.search(hash, |spot, word| {
             // An empty word would pass for link 0 of a key whose tag is 0.
@@ -66,10 +69,9 @@ impl<K: Key, V: Send + Sync + 'static> Table<K, V> {
                 ControlFlow::Continue(())
             }
         });
-        debug_assert!(spot.is_some(), "a final key stays where it is");
-        if let Some(spot) = spot {
-            self.vacate(hash, spot);
-        }
+        // Not found, it would still lead readers to the slot when that is used again.
+        let spot = spot.expect("a final key stays where its hash, which never changes, put it");
+        self.vacate(hash, spot);
     }
 
     /// Puts `word` into the first free slot, counts it in the buckets before, and announces it.
