@@ -1,7 +1,7 @@
 //! The flow table against `hashbrown` behind a mutex: finding, and inserting and removing.
 //!
-//! Each round takes 256 keys drawn at random, as a worker's batches would, and touches what it finds.
-//! The table's pages are small unless the allocator is told otherwise
+//! Each round takes 256 keys drawn at random, as a worker's batches would, and touches what it
+//! finds. The table's pages are small unless the allocator is told otherwise
 //! (`GLIBC_TUNABLES=glibc.malloc.hugetlb=1`).
 
 use std::{

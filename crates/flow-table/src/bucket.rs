@@ -1,14 +1,14 @@
 //! One bucket: a header and seven slots in one cache line.
 //!
 //! ```text
-//! slot word   | long tag 24 | attempt 6 | state 2 | entry 31, side 1 |
+//! slot word   | long tag 24 | state 2 | attempt 6 | entry 31, side 1 |
 //! header      | passed 8 | short tag 8 of slot 6 | … | short tag 8 of slot 0 |
 //! ```
 //!
-//! The slots are the truth, the header says where to look: a slot whose word is pending or final has
-//! a short tag that is not 0, and `passed` counts the keys that wanted a slot here or before and were
-//! put into a later bucket, so a search may end where it is 0. A tag may be older than the word that
-//! a reader then finds: only the word says whether it may be followed.
+//! The slots are the truth, the header says where to look: a slot whose word is pending or final
+//! has a short tag that is not 0, and `passed` counts the keys that wanted a slot here or before
+//! and were put into a later bucket, so a search may end where it is 0. A tag may be older than the
+//! word that a reader then finds: only the word says whether it may be followed.
 
 use crate::{
     hash::Hash,
@@ -30,8 +30,8 @@ pub(crate) enum State {
     /// Taken, and without meaning: not announced yet, or lost against an equal key. Only the thread
     /// that took it changes it.
     Parked,
-    /// Announced for a key that is not yet known to be the only one of its kind. Readers of keys may
-    /// follow it, lookups must not. Anyone may move it on to `Final` or `Parked`.
+    /// Announced for a key that is not yet known to be the only one of its kind. Readers of keys
+    /// may follow it, lookups must not. Anyone may move it on to `Final` or `Parked`.
     Pending,
     /// In the table: lookups find it. Only its owner takes it out.
     Final,
@@ -45,7 +45,7 @@ pub(crate) struct Word(pub(crate) u64);
 impl Word {
     pub(crate) fn pending(hash: Hash, link: Link, attempt: u64) -> Self {
         debug_assert!(attempt < ATTEMPTS_MAX);
-        Self(hash.long_tag() | attempt << ATTEMPT_SHIFT | PENDING | u64::from(link.0))
+        Self(hash.long_tag() << TAG_SHIFT | PENDING | attempt << 32 | u64::from(link.0))
     }
 
     #[inline(always)]
@@ -73,13 +73,13 @@ impl Word {
 
     #[inline(always)]
     pub(crate) fn has_tag(self, hash: Hash) -> bool {
-        self.0 & LONG_TAG_MASK == hash.long_tag()
+        self.0 >> TAG_SHIFT == hash.long_tag()
     }
 
     /// Whether this is a word of `hash` that lookups may follow, in one comparison.
     #[inline(always)]
     pub(crate) fn is_final(self, hash: Hash) -> bool {
-        self.0 & (LONG_TAG_MASK | STATE_MASK) == hash.long_tag() | FINAL
+        self.0 >> STATE_SHIFT == hash.long_tag() << 2 | FINAL >> STATE_SHIFT
     }
 }
 
@@ -94,6 +94,12 @@ impl Link {
     #[inline(always)]
     pub(crate) fn new(entry: u32, side: usize) -> Self {
         Self(entry << 1 | side as u32 & 1)
+    }
+
+    /// The number of the side among all sides.
+    #[inline(always)]
+    pub(crate) fn index(self) -> usize {
+        self.0 as usize
     }
 
     #[inline(always)]
@@ -127,15 +133,15 @@ unsafe impl Zeroable for Bucket {
 impl Bucket {
     #[inline(always)]
     pub(crate) fn header(&self) -> Header {
-        // Acquire pairs with the release in `announce` and `count_passed`: who sees a tag or a count
-        // sees the slot and the counts that were written before it.
+        // Acquire pairs with the release in `announce` and `count_passed`: who sees a tag or a
+        // count sees the slot and the counts that were written before it.
         Header(self.header.load(Ordering::Acquire))
     }
 
     #[inline(always)]
     pub(crate) fn word(&self, slot: usize) -> Word {
-        // Acquire pairs with `announce` (and passes through whoever finalised it): who sees the word
-        // sees the entry that it links to, and the tag.
+        // Acquire pairs with `announce` (and passes through whoever finalised it): who sees the
+        // word sees the entry that it links to, and the tag.
         Word(self.slots[slot].load(Ordering::Acquire))
     }
 
@@ -252,18 +258,21 @@ impl Iterator for Slots {
 }
 
 /// Marks the slot bytes that are 0: in all others the sum or the byte itself has the high bit.
+///
+/// The shorter formula also marks some bytes above a 0. An inserter would then see, by way of its
+/// own tag, a word whose tag is already gone, lose to it, find nobody, and try again in vain.
 #[inline(always)]
 fn zero_bytes(x: u64) -> u64 {
     let low = HIGH_BITS - LOW_BITS;
     !(((x & low) + low) | x) & HIGH_BITS
 }
 
-const LONG_TAG_MASK: u64 = 0xff_ffff << 40;
-const ATTEMPT_SHIFT: u32 = 34;
-const STATE_MASK: u64 = 3 << 32;
-const PENDING: u64 = 1 << 32;
-const FINAL: u64 = 2 << 32;
-const PARKED: u64 = 3 << 32;
+const TAG_SHIFT: u32 = 40;
+const STATE_SHIFT: u32 = 38;
+const STATE_MASK: u64 = 3 << STATE_SHIFT;
+const PENDING: u64 = 1 << STATE_SHIFT;
+const FINAL: u64 = 2 << STATE_SHIFT;
+const PARKED: u64 = 3 << STATE_SHIFT;
 
 const PASSED_SHIFT: u32 = 56;
 const PASSED_STUCK: u64 = 0xff;

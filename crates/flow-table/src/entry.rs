@@ -17,105 +17,95 @@ impl EntryId {
     }
 }
 
-/// One side of an entry, in cache lines of its own: one line if key and value fit.
+/// What a side holds, in cache lines of its own: one line if key and value fit.
 #[repr(C, align(64))]
-struct Side<K, V> {
+struct Content<K, V> {
     key: K,
     value: V,
 }
 
-/// Both sides of an entry; uninitialised until its slot is first used, never again after.
-pub(crate) struct Entry<K, V> {
-    sides: [UnsafeCell<MaybeUninit<Side<K, V>>>; 2],
-}
+/// One side of an entry; uninitialised until its slot is first used, never again after.
+#[repr(transparent)]
+pub(crate) struct Side<K, V>(UnsafeCell<MaybeUninit<Content<K, V>>>);
 
-// SAFETY: an entry starts uninitialised, so any bytes will do.
+/// The two sides lie next to each other: a link's number is the number of its side in the table.
+pub(crate) type Entry<K, V> = [Side<K, V>; 2];
+
+// SAFETY: a side starts uninitialised, so any bytes will do.
 unsafe impl<K, V> Zeroable for Entry<K, V> {
     #[cfg(loom)]
     fn zeroed() -> Self {
-        Self { sides: [(); 2].map(|()| UnsafeCell::new(MaybeUninit::uninit())) }
+        [(); 2].map(|()| Side(UnsafeCell::new(MaybeUninit::uninit())))
     }
 }
 
-// SAFETY: an entry owns keys and values, like a tuple would.
-unsafe impl<K: Send, V: Send> Send for Entry<K, V> {}
-// SAFETY: through a shared entry anyone may read keys and share values; an owner may also put in new
-// values and drop old ones that other threads made, hence `Send`. Who may write when is the contract
-// of the unsafe methods below.
-unsafe impl<K: Send + Sync, V: Send + Sync> Sync for Entry<K, V> {}
+// SAFETY: a side owns a key and a value, like a tuple would.
+unsafe impl<K: Send, V: Send> Send for Side<K, V> {}
+// SAFETY: through a shared side anyone may read the key and share the value; an owner may also put
+// in a new value and drop the old one that another thread made, hence `Send`. Who may write when is
+// the contract of the unsafe methods below.
+unsafe impl<K: Send + Sync, V: Send + Sync> Sync for Side<K, V> {}
 
-impl<K: Copy, V> Entry<K, V> {
-    /// A line per side, if key and value fit into one.
+impl<K, V> Side<K, V> {
+    /// A line, if key and value fit into one.
     pub(crate) const FITS: () = assert!(
-        size_of::<K>() + size_of::<V>() > 64 || size_of::<Side<K, V>>() == 64,
+        size_of::<K>() + size_of::<V>() > 64 || size_of::<Content<K, V>>() == 64,
         "padding between key and value costs a second line"
     );
 
-    /// Copies the key of a side.
+    /// Copies the key.
     ///
     /// # Safety
-    /// The entry is initialised and nobody writes it: the caller found its link in a word in play or
+    /// The side is initialised and nobody writes it: the caller found its link in a word in play or
     /// its live bit set, under a pass that it still holds.
     #[inline(always)]
-    pub(crate) unsafe fn key(&self, side: usize) -> K {
+    pub(crate) unsafe fn key(&self) -> K
+    where
+        K: Copy,
+    {
         // SAFETY: initialised and not written, by contract.
-        self.sides[side & 1].with(|line| unsafe { (*line.cast::<Side<K, V>>()).key })
+        self.0.with(|content| unsafe { (*content.cast::<Content<K, V>>()).key })
     }
 
-    /// Borrows the value of a side.
+    /// Borrows the value.
     ///
     /// # Safety
     /// As for [`Self::key`], for as long as the reference is used.
     #[inline(always)]
-    unsafe fn value(&self, side: usize) -> &V {
+    unsafe fn value(&self) -> &V {
         // SAFETY: initialised and not written, by contract.
-        self.sides[side & 1].with(|line| unsafe { &(*line.cast::<Side<K, V>>()).value })
+        self.0.with(|content| unsafe { &(*content.cast::<Content<K, V>>()).value })
     }
 
-    /// Initialises both sides.
+    /// Initialises the side.
     ///
     /// # Safety
-    /// Nobody else accesses the entry, and it holds no values (they would leak).
-    pub(crate) unsafe fn write(&self, keys: [K; 2], values: [V; 2]) {
-        for ((line, key), value) in self.sides.iter().zip(keys).zip(values) {
-            // SAFETY: the caller has the entry for itself.
-            line.with_mut(|line| unsafe { line.cast::<Side<K, V>>().write(Side { key, value }) });
-        }
+    /// Nobody else accesses the side, and it holds no value (which would leak).
+    pub(crate) unsafe fn write(&self, key: K, value: V) {
+        let content = Content { key, value };
+        // SAFETY: the caller has the side for itself.
+        self.0.with_mut(|place| unsafe { place.cast::<Content<K, V>>().write(content) });
     }
 
-    /// Overwrites both sides and returns the values that were there.
+    /// Overwrites the side and returns the value that was there.
     ///
     /// # Safety
-    /// Nobody else accesses the entry, and it is initialised.
-    pub(crate) unsafe fn replace(&self, keys: [K; 2], values: [V; 2]) -> [V; 2] {
-        let [value0, value1] = values;
-        let swap = |side: usize, value: V| {
-            let new = Side { key: keys[side], value };
-            // SAFETY: the caller has the initialised entry for itself.
-            self.sides[side]
-                .with_mut(|line| unsafe { line.cast::<Side<K, V>>().replace(new) })
-                .value
-        };
-        [swap(0, value0), swap(1, value1)]
+    /// Nobody else accesses the side, and it is initialised.
+    pub(crate) unsafe fn replace(&self, key: K, value: V) -> V {
+        let content = Content { key, value };
+        // SAFETY: the caller has the initialised side for itself.
+        self.0.with_mut(|place| unsafe { place.cast::<Content<K, V>>().replace(content) }).value
     }
 
-    /// A side's line, to prefetch.
-    #[inline(always)]
-    pub(crate) fn line(&self, side: usize) -> &impl Sized {
-        &self.sides[side & 1]
-    }
-}
-
-impl<K, V> Entry<K, V> {
-    /// Drops both values.
+    /// Drops the value.
     ///
     /// # Safety
-    /// Nobody accesses the entry now or later, and it is initialised.
-    pub(crate) unsafe fn drop_values(&self) {
-        for line in &self.sides {
-            // SAFETY: by contract; keys are `Copy` and need no drop.
-            line.with_mut(|line| unsafe { line.cast::<Side<K, V>>().drop_in_place() });
-        }
+    /// Nobody accesses the side now or later, and it is initialised.
+    pub(crate) unsafe fn drop_value(&self) {
+        // SAFETY: by contract.
+        self.0.with_mut(|place| unsafe {
+            (&raw mut (*place.cast::<Content<K, V>>()).value).drop_in_place()
+        });
     }
 }
 
@@ -184,7 +174,7 @@ impl<'a, K: Copy, V> Hit<'a, K, V> {
     #[inline]
     pub fn key_at(&self, side: usize) -> K {
         // SAFETY: the contract of `new`.
-        unsafe { self.entry.key(side) }
+        unsafe { self.entry[side & 1].key() }
     }
 
     /// The value of a side; only the lowest bit of `side` counts.
@@ -192,7 +182,7 @@ impl<'a, K: Copy, V> Hit<'a, K, V> {
     #[inline]
     pub fn value_at(&self, side: usize) -> &'a V {
         // SAFETY: the contract of `new`.
-        unsafe { self.entry.value(side) }
+        unsafe { self.entry[side & 1].value() }
     }
 }
 

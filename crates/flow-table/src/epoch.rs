@@ -136,7 +136,8 @@ pub struct Participant {
 impl Participant {
     /// Goes online until the pass is dropped: one pass per batch.
     ///
-    /// While a pass is open no slot removed since is reused by anyone. Never block while holding it.
+    /// While a pass is open no slot removed since is reused by anyone. Never block while holding
+    /// it.
     pub fn pass(&mut self) -> Pass<'_> {
         self.serial += 1;
         let epoch = self.domain.epoch.load(Ordering::Relaxed);

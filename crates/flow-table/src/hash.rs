@@ -37,10 +37,10 @@ impl Hash {
         (self.0 & 0xff).max(1)
     }
 
-    /// The tag inside a slot word, in place (bits 40..64).
+    /// The 24 bits of tag inside a slot word.
     #[inline(always)]
     pub(crate) fn long_tag(self) -> u64 {
-        (self.0 << 32) & (0xff_ffff << 40)
+        (self.0 >> 8) & 0xff_ffff
     }
 }
 

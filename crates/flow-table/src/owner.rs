@@ -154,8 +154,8 @@ impl<K: Key, V: Send + Sync + 'static> Owner<K, V> {
     /// Shows up to `budget` entries of this owner to `f` and removes those it does not keep.
     ///
     /// Continues where the last call ended and comes round; shows no entry twice in a call. A
-    /// stretch of up to 64 slots without entries costs as much of the budget as one entry. Call it once
-    /// per pass: it is also what makes resting slots usable.
+    /// stretch of up to 64 slots without entries costs as much of the budget as one entry. Call it
+    /// once per pass: it is also what makes resting slots usable.
     ///
     /// # Panics
     /// If the pass is of another domain.
@@ -245,12 +245,20 @@ impl<K: Key, V: Send + Sync + 'static> Owner<K, V> {
     /// Writes an entry into a slot that `take` returned.
     fn fill(&mut self, slot: usize, keys: [K; 2], values: [V; 2]) {
         let entry = &self.table.entries[slot];
+        let [key0, key1] = keys;
+        let [value0, value1] = values;
         if slot < self.slots.start + self.used {
             // SAFETY: used before, so initialised; it rested, so no participant can reach it.
-            drop(unsafe { entry.replace(keys, values) });
+            let former =
+                unsafe { (entry[0].replace(key0, value0), entry[1].replace(key1, value1)) };
+            // Only now, when both sides are whole again: a value's drop may panic.
+            drop(former);
         } else {
             // SAFETY: never used, so there is nothing in it and no link to it anywhere.
-            unsafe { entry.write(keys, values) };
+            unsafe {
+                entry[0].write(key0, value0);
+                entry[1].write(key1, value1);
+            }
             self.used += 1;
             // Relaxed: read when the table is dropped, by way of its `Arc`.
             self.owned().initialised.store(self.used, Ordering::Relaxed);

@@ -31,8 +31,8 @@ impl<K: Key, V: Send + Sync + 'static> Table<K, V> {
     /// Publishes one key of an entry unless an equal key is there.
     ///
     /// # Safety
-    /// The entry that `link` names holds `key` on that side and the caller owns it; the caller holds
-    /// a pass of this domain for all of `'a` and has not published this link under it before.
+    /// The entry that `link` names holds `key` on that side and the caller owns it; the caller
+    /// holds a pass of this domain for all of `'a` and has not published this link under it before.
     pub(crate) unsafe fn publish<'a>(
         &'a self,
         hash: Hash,
@@ -57,6 +57,9 @@ impl<K: Key, V: Send + Sync + 'static> Table<K, V> {
     }
 
     /// Takes a final key of the caller's out of the table.
+    ///
+    /// # Panics
+    /// If the key's hash is not what it was at its insertion.
     pub(crate) fn unlink(&self, hash: Hash, link: Link) {
         let spot = self.search(hash, |spot, word| {
             // An empty word would pass for link 0 of a key whose tag is 0.
@@ -66,10 +69,9 @@ impl<K: Key, V: Send + Sync + 'static> Table<K, V> {
                 ControlFlow::Continue(())
             }
         });
-        debug_assert!(spot.is_some(), "a final key stays where it is");
-        if let Some(spot) = spot {
-            self.vacate(hash, spot);
-        }
+        // Not found, it would still lead readers to the slot when that is used again.
+        let spot = spot.expect("a final key stays where its hash, which never changes, put it");
+        self.vacate(hash, spot);
     }
 
     /// Puts `word` into the first free slot, counts it in the buckets before, and announces it.
@@ -128,7 +130,8 @@ impl<K: Key, V: Send + Sync + 'static> Table<K, V> {
                 match other.state() {
                     State::Empty | State::Parked => ControlFlow::Continue(()),
                     // SAFETY: a word in play, from a bucket, under the caller's pass.
-                    _ if other.link() == word.link()
+                    _ if !other.has_tag(hash)
+                        || other.link() == word.link()
                         || unsafe { self.key_of(other.link()) } != *key =>
                     {
                         ControlFlow::Continue(())

@@ -10,7 +10,7 @@ use crossbeam::utils::CachePadded;
 
 use crate::{
     bucket::{Bucket, Link, SLOTS, Word},
-    entry::{Entry, EntryId, Hit},
+    entry::{Entry, EntryId, Hit, Side},
     epoch::{Domain, Pass},
     hash::{Hash, Key},
     memory::{Zeroable, Zeroed, prefetch},
@@ -23,12 +23,13 @@ pub const ENTRIES_MAX: usize = (1 << 31) - 1;
 
 /// Buckets that one key may be put into, its home first: the bound of every search.
 ///
-/// With the buckets three quarters full (which is all that a full table fills) 16 million random
-/// keys went no further than 30.
+/// With the buckets three quarters full (a full table fills no more) two million random keys went no
+/// further than 27.
 pub const PROBE_BUCKETS_MAX: usize = 64;
 
-/// Keys per group of lookups in [`Table::lookup_batch`]: more lines in flight than a core can track,
-/// so that it never waits, and few enough for the fetched lines to be in its first cache still.
+/// Keys per group of lookups in [`Table::lookup_batch`]: more lines in flight than a core can
+/// track, so that it never waits, and few enough for the fetched lines to be in its first cache
+/// still.
 pub const GROUP_MAX: usize = 64;
 
 /// A fixed number of entries, each found by either of two keys.
@@ -65,8 +66,8 @@ unsafe impl Zeroable for AtomicU64 {
 impl<K: Key, V: Send + Sync + 'static> Table<K, V> {
     /// Makes a table of `capacity` entries, split into fixed ranges of slots among `owners`.
     ///
-    /// The table's memory is returned when both its handles and the domain are gone; it holds
-    /// `2 × size of a side + 25` bytes per entry, untouched until used.
+    /// The table's memory is returned when both its handles and the domain are gone. With its
+    /// owners it takes 29 bytes per entry besides the two sides, untouched until used.
     ///
     /// # Panics
     /// Unless 0 < `owners` ≤ `capacity` ≤ [`ENTRIES_MAX`].
@@ -77,7 +78,7 @@ impl<K: Key, V: Send + Sync + 'static> Table<K, V> {
         owners: usize,
         seed: u64,
     ) -> (Arc<Self>, Vec<Owner<K, V>>) {
-        const { Entry::<K, V>::FITS }
+        const { Side::<K, V>::FITS }
         assert!(0 < owners && owners <= capacity && capacity <= ENTRIES_MAX);
         let ranges = (0..owners).map(|n| capacity * n / owners..capacity * (n + 1) / owners);
         let table = Arc::new(Self {
@@ -120,7 +121,7 @@ impl<K: Key, V: Send + Sync + 'static> Table<K, V> {
     /// Ends step 1: starts to fetch the key's home bucket.
     #[inline]
     pub fn prefetch_bucket(&self, hash: Hash) {
-        prefetch(&self.buckets[hash.home(self.buckets.len())]);
+        prefetch(self.home(hash));
     }
 
     /// Step 2: reads the bucket and starts to fetch the side of the entry that the key seems to be.
@@ -259,11 +260,8 @@ impl<K: Key, V: Send + Sync + 'static> Table<K, V> {
             let bucket = &self.buckets[index];
             let header = bucket.header();
             for slot in header.candidates(hash) {
-                let word = bucket.word(slot);
-                if word.has_tag(hash)
-                    && let ControlFlow::Break(result) =
-                        visit(Spot { distance, bucket: index, slot }, word)
-                {
+                let spot = Spot { distance, bucket: index, slot };
+                if let ControlFlow::Break(result) = visit(spot, bucket.word(slot)) {
                     return Some(result);
                 }
             }
@@ -299,18 +297,29 @@ impl<K: Key, V: Send + Sync + 'static> Table<K, V> {
     /// that it still holds. (The entry of a parked word may be in the middle of being written.)
     #[inline(always)]
     pub(crate) unsafe fn key_of(&self, link: Link) -> K {
-        // SAFETY: handed on.
-        unsafe { self.entries[link.entry() as usize].key(link.side()) }
+        debug_assert!(link.index() < 2 * self.entries.len());
+        // SAFETY: links in play are those of entries of this table; the rest is handed on.
+        unsafe { self.entries.as_flattened().get_unchecked(link.index()).key() }
     }
 
     /// A hit on what a link leads to.
     ///
     /// # Safety
-    /// The caller found the link in a final word under a pass of this domain that it holds for `'a`.
+    /// The caller found the link in a final word under a pass of this domain that it holds for
+    /// `'a`.
     #[inline(always)]
     pub(crate) unsafe fn hit<'a>(&'a self, link: Link) -> Hit<'a, K, V> {
-        // SAFETY: handed on.
-        unsafe { Hit::new(&self.entries[link.entry() as usize], link) }
+        debug_assert!(link.index() < 2 * self.entries.len());
+        // SAFETY: links in play are those of entries of this table; the rest is handed on.
+        unsafe { Hit::new(self.entries.get_unchecked(link.entry() as usize), link) }
+    }
+
+    #[inline(always)]
+    fn home(&self, hash: Hash) -> &Bucket {
+        let index = hash.home(self.buckets.len());
+        debug_assert!(index < self.buckets.len());
+        // SAFETY: 32 bits of hash times the number of buckets, divided by 2^32, is less than it.
+        unsafe { self.buckets.get_unchecked(index) }
     }
 
     pub(crate) fn probe_limit(&self) -> usize {
@@ -325,6 +334,23 @@ impl<K: Key, V: Send + Sync + 'static> Table<K, V> {
     /// The first final word with the tags of this hash: almost surely the key's, if it has one.
     #[inline(always)]
     fn likely(&self, hash: Hash) -> Link {
+        let bucket = self.home(hash);
+        let header = bucket.header();
+        if let Some(slot) = header.candidates(hash).next() {
+            let word = bucket.word(slot);
+            if word.is_final(hash) {
+                return word.link();
+            }
+        } else if !header.is_passed() {
+            return Link::NONE;
+        }
+        self.likely_further(hash)
+    }
+
+    /// The one in ten that the first look into the home bucket does not settle.
+    #[cold]
+    #[inline(never)]
+    fn likely_further(&self, hash: Hash) -> Link {
         self.search(hash, |_, word| {
             if word.is_final(hash) {
                 ControlFlow::Break(word.link())
@@ -337,8 +363,8 @@ impl<K: Key, V: Send + Sync + 'static> Table<K, V> {
 
     #[inline(always)]
     fn prefetch_link(&self, link: Link) {
-        if let Some(entry) = self.entries.get(link.entry() as usize) {
-            prefetch(entry.line(link.side()));
+        if let Some(side) = self.entries.as_flattened().get(link.index()) {
+            prefetch(side);
         }
     }
 
@@ -369,10 +395,11 @@ impl<K, V> Drop for Table<K, V> {
         for owned in &self.owned {
             // Relaxed: the table is ours alone now, by way of its `Arc`.
             let initialised = owned.initialised.load(Ordering::Relaxed);
-            for entry in &self.entries[owned.first..owned.first + initialised] {
+            let entries = &self.entries[owned.first..owned.first + initialised];
+            for side in entries.as_flattened() {
                 // SAFETY: initialised as its owner counted; hits borrow the table or a pass, whose
                 // domain keeps the table, so there are none.
-                unsafe { entry.drop_values() };
+                unsafe { side.drop_value() };
             }
         }
     }
@@ -388,7 +415,6 @@ impl<K: Key, V: Send + Sync + 'static> fmt::Debug for Table<K, V> {
 }
 
 /// What step 2 of a lookup found: [`Candidate::confirm`] is step 3.
-#[derive(Clone, Copy)]
 pub struct Candidate<'a, K, V> {
     table: &'a Table<K, V>,
     hash: Hash,
@@ -404,6 +430,14 @@ impl<'a, K: Key, V: Send + Sync + 'static> Candidate<'a, K, V> {
         unsafe { self.table.confirm(self.link, self.hash, key) }
     }
 }
+
+impl<K, V> Clone for Candidate<'_, K, V> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<K, V> Copy for Candidate<'_, K, V> {}
 
 /// Where a search found a word.
 #[derive(Clone, Copy)]

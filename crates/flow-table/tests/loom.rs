@@ -310,8 +310,8 @@ fn who_comes_online_after_the_count_moved_on_cannot_miss_the_removal() {
         let mut participant = domain.participant().unwrap();
         let mut reader = domain.participant().unwrap();
         let id = owner.insert(&participant.pass(), [A, lone(10)], [1; 2]).unwrap().id();
-        // Loom does not try both orders of two fences for their own sake. The mark makes it: it runs
-        // the reader up to there between the two passes of the owner.
+        // Loom does not try both orders of two fences for their own sake. The mark makes it: it
+        // runs the reader up to there between the two passes of the owner.
         let mark = Arc::new(AtomicBool::new(false));
         let marking = Arc::clone(&mark);
         let reading = thread::spawn(move || {

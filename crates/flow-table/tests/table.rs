@@ -77,6 +77,15 @@ fn a_taken_key_is_reported_with_its_side_and_changes_nothing() {
 }
 
 #[test]
+fn an_entry_of_two_lines_costs_25_bytes_of_buckets() {
+    let (_, table, _) = sole::<Number>(100_000);
+    let [buckets, entries] = table.memory();
+    assert!(buckets.start % 64 == 0 && entries.start % 128 == 0);
+    assert_eq!(entries.len(), 128 * table.capacity());
+    assert!(buckets.len() <= 25 * table.capacity());
+}
+
+#[test]
 #[should_panic(expected = "two keys")]
 fn equal_keys_are_refused() {
     let (domain, _, mut owner) = sole(10);
@@ -296,4 +305,23 @@ fn a_domain_may_be_full_of_participants() {
     assert!(matches!(owner.insert(&pass, pair(1), [0, 0]), Err(InsertError::Full)));
     drop((pass, passes));
     assert!(owner.insert(&last.pass(), pair(1), [0, 0]).is_ok());
+}
+
+#[test]
+#[should_panic(expected = "hash, which never changes")]
+fn a_key_whose_hash_changes_is_caught_before_its_slot_is_reused() {
+    static SHIFT: AtomicUsize = AtomicUsize::new(0);
+    #[derive(Clone, Copy, PartialEq, Eq)]
+    struct Fickle(u64);
+    impl Key for Fickle {
+        fn hash(&self, _: u64) -> u64 {
+            self.0 + SHIFT.load(Ordering::Relaxed) as u64
+        }
+    }
+    let (domain, _, mut owner) = sole(4);
+    let mut participant = domain.participant().unwrap();
+    let pass = participant.pass();
+    let id = owner.insert(&pass, [Fickle(1), Fickle(2)], [0, 0]).map(|hit| hit.id()).unwrap();
+    SHIFT.store(100, Ordering::Relaxed);
+    owner.remove(&pass, id);
 }

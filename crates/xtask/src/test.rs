@@ -129,12 +129,13 @@ fn count(mut command: Command, step: &Step) -> Result<[u64; 2]> {
             counts = Some([passed + result[0], failed + result[1]]);
         }
     }
-    let has_succeeded = interrupt::wait(&mut child)?.success();
+    let status = interrupt::wait(&mut child)?;
+    let has_succeeded = status.success();
     let [passed, failed] = counts.unwrap_or([u64::from(has_succeeded), 0]);
     // Such as a test that does not build, or a test program that a signal ended.
     let failed = if has_succeeded { failed } else { failed.max(1) };
     if failed > 0 {
-        println!("{}: failed", step.name);
+        println!("{}: failed ({status})", step.name);
     }
     Ok([passed, failed])
 }
