@@ -1,15 +1,13 @@
 //! The slow path of one worker: opening, checking and ending sessions.
 
 use flow_table::{EntryId, InsertError, Pass};
-use packet::{Datagram, DropReason, External, Instant, Internal, L4, LinkId, Protocol, Side};
+use packet::{Datagram, DropReason, Instant, Internal, L4, LinkId};
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 
 use crate::Policy;
 use crate::bonds::Bonds;
 use crate::flow::{CONDEMNED, Direction, NextHop, UNADMITTED, UNANSWERED};
-use crate::mapping::MappingKey;
-use crate::plan::first_segment;
 use crate::state::observe_tcp;
 use crate::tables::{Owners, SessionHit, SessionKey, Tables};
 use crate::upkeep::settle;
@@ -53,6 +51,19 @@ pub enum Revalidation {
     Drop(DropReason),
 }
 
+/// How a session stands to a policy that it was not made under.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Standing {
+    /// The policy would make it again.
+    Agrees,
+    /// The policy contradicts it: it must end, and the packet may open another.
+    Void,
+    /// Its owner is about to end it.
+    Condemned,
+    /// A hairpin whose target has not sent yet: the side's packets are dropped.
+    Waits,
+}
+
 /// One worker's right to open and end sessions.
 pub struct Engine {
     pub(crate) tables: Tables,
@@ -75,43 +86,6 @@ impl Engine {
     #[inline]
     pub fn tables(&self) -> &Tables {
         &self.tables
-    }
-
-    /// Finds the internal endpoint behind an external one, for a packet of [`Side::Outside`]
-    /// subject to filtering (of [`Side::Inside`] a hairpin, which [`Self::open`] filters). Creates
-    /// nothing.
-    ///
-    /// # Errors
-    /// [`DropReason::NoMapping`], [`DropReason::FilterDenied`] or [`DropReason::TcpNoSession`].
-    pub fn resolve_external(
-        &self,
-        pass: &Pass<'_>,
-        datagram: &Datagram,
-        side: Side,
-        policy: &Policy,
-    ) -> Result<Internal, DropReason> {
-        let protocol = datagram.protocol();
-        if protocol == Protocol::Icmp {
-            return Err(DropReason::NoMapping);
-        }
-        let external = External(datagram.destination);
-        if let Some(internal) = policy.forward_to(protocol, external) {
-            return first_segment(datagram).map(|()| internal);
-        }
-        let key = MappingKey::external(protocol, external);
-        let hit = self.tables.mappings.lookup(pass, &key).ok_or(DropReason::NoMapping)?;
-        let mapping = hit.value_at(0);
-        if !mapping.is_held() {
-            return Err(DropReason::NoMapping);
-        }
-        first_segment(datagram)?;
-        let filtering = policy.filtering_of(mapping.lan());
-        let remote = datagram.source.address;
-        if side == Side::Outside && !self.tables.admits(pass, filtering, protocol, external, remote)
-        {
-            return Err(DropReason::FilterDenied);
-        }
-        Ok(Internal(hit.key_at(0).endpoint()))
     }
 
     /// Opens a session for a packet that has none. The caller then treats the packet as one that
@@ -177,26 +151,32 @@ impl Engine {
         now: Instant,
     ) -> Revalidation {
         let [first, second] = [hit.value_at(0), hit.value_at(1)];
-        if first.happened(CONDEMNED) {
-            return Revalidation::Drop(DropReason::SessionConflict);
-        }
-        if !Bonds::of(hit).agrees_with(policy) {
-            if self.owners.sessions.owns(hit.id()) {
-                // Already gone if an earlier packet of the batch was here before.
-                self.kill(pass, hit.id(), now);
-                return Revalidation::Gone;
+        match standing(hit, policy) {
+            Standing::Condemned => Revalidation::Drop(DropReason::SessionConflict),
+            Standing::Void => self.void(pass, hit, now),
+            Standing::Waits => {
+                second.set_generation(policy.generation);
+                Revalidation::Drop(DropReason::FilterDenied)
             }
-            first.note(CONDEMNED);
-            return Revalidation::Drop(DropReason::SessionConflict);
+            Standing::Agrees => {
+                second.set_generation(policy.generation);
+                if !first.has(UNADMITTED) || second.packets() > 0 {
+                    first.set_generation(policy.generation);
+                }
+                Revalidation::Current
+            }
         }
-        second.set_generation(policy.generation);
-        if is_unadmitted(hit) {
-            return Revalidation::Drop(DropReason::FilterDenied);
+    }
+
+    /// Ends a session that a packet showed to be void, or has its owner end it.
+    pub fn void(&mut self, pass: &Pass<'_>, hit: &SessionHit<'_>, now: Instant) -> Revalidation {
+        if self.owners.sessions.owns(hit.id()) {
+            // Already gone if an earlier packet of the batch was here before.
+            self.kill(pass, hit.id(), now);
+            return Revalidation::Gone;
         }
-        if !first.has(UNADMITTED) || second.packets() > 0 {
-            first.set_generation(policy.generation);
-        }
-        Revalidation::Current
+        hit.value_at(0).note(CONDEMNED);
+        Revalidation::Drop(DropReason::SessionConflict)
     }
 
     /// Ends a session of this worker; `false` if it is another's or gone.
@@ -214,6 +194,20 @@ impl Engine {
 impl std::fmt::Debug for Engine {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Engine").field("tables", &self.tables).finish_non_exhaustive()
+    }
+}
+
+/// Says how a session stands to a policy, for a packet of the side of `hit`; changes nothing.
+#[must_use]
+pub fn standing(hit: &SessionHit<'_>, policy: &Policy) -> Standing {
+    if hit.value_at(0).happened(CONDEMNED) {
+        Standing::Condemned
+    } else if !Bonds::of(hit).agrees_with(policy) {
+        Standing::Void
+    } else if is_unadmitted(hit) {
+        Standing::Waits
+    } else {
+        Standing::Agrees
     }
 }
 

@@ -8,9 +8,27 @@ use packet::{Datagram, DropReason, Endpoint, FlowKey, PacketBuf, Protocol, Side}
 use flow_table::Pass;
 
 use crate::flow::{Direction, Flow, NextHop, TTL_LESS_ONE, word_delta};
-use crate::tables::{SessionKey, Tables};
+use crate::tables::{SessionHit, SessionKey, Tables};
 
 impl Tables {
+    /// Finds the packet that an ICMP error embeds, and the direction of the session that it answers:
+    /// that of the error itself.
+    ///
+    /// # Errors
+    /// As [`Self::translate_error`].
+    pub fn flow_of_error<'a>(
+        &'a self,
+        pass: &'a Pass<'_>,
+        packet: &PacketBuf,
+        datagram: &Datagram,
+        side: Side,
+    ) -> Result<(Embedded, SessionHit<'a>), DropReason> {
+        let inner = embedded(packet.frame(), datagram)?;
+        let key = FlowKey::new(inner.protocol, inner.destination, inner.source, side);
+        let hit = self.sessions().lookup(pass, &SessionKey(key));
+        Ok((inner, hit.ok_or(DropReason::IcmpNoSession)?))
+    }
+
     /// Translates an ICMP error that arrived on `side` and says where it goes (RFC 3022 §4.3, RFC
     /// 5508 §4).
     ///
@@ -33,10 +51,8 @@ impl Tables {
         datagram: &Datagram,
         side: Side,
     ) -> Result<NextHop, DropReason> {
-        let inner = embedded(packet.frame(), datagram)?;
-        let key = FlowKey::new(inner.protocol, inner.destination, inner.source, side);
-        let hit = self.sessions().lookup(pass, &SessionKey(key));
-        let flow = hit.ok_or(DropReason::IcmpNoSession)?.value();
+        let (inner, hit) = self.flow_of_error(pass, packet, datagram, side)?;
+        let flow = hit.value();
         let frame = packet.frame_mut();
         let change = translate_embedded(frame, &inner, flow);
         let icmp_checksum = usize::from(datagram.l4) + icmp::CHECKSUM;

@@ -28,7 +28,7 @@
 //! **Fast path**, per packet and free of this crate's tables but one line: look [`SessionKey`] up
 //! in [`Tables::sessions`], compare [`Flow::generation`] with the policy's, [`Flow::apply`],
 //! [`Flow::touch`], [`observe_tcp`]. **Slow path**, for the first packet of a session:
-//! [`Engine::resolve_external`] if it is addressed to the external address, then [`Engine::open`].
+//! [`Tables::resolve_external`] if it is addressed to the external address, then [`Engine::open`].
 //! **Upkeep**: [`Engine::expire`] once per batch.
 //!
 //! **Lifetimes.** Only packets from inside refresh. Sessions end by time ([`Timeouts`]), by
@@ -85,7 +85,7 @@ mod tests;
 mod tick;
 mod upkeep;
 
-pub use engine::{Engine, OpenRequest, Revalidation, Translation};
+pub use engine::{Engine, OpenRequest, Revalidation, Standing, Translation, standing};
 pub use flow::{Direction, Flow, NextHop};
 pub use forwards::{FORWARDS_MAX, Forward, ForwardError, Forwards};
 pub use policy::{Filtering, Policy, ReservedPorts, Timeouts};

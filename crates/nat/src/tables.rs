@@ -4,13 +4,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use flow_table::{Domain, EntryId, Hit, Key, Owner, Pass, Table, mix};
-use packet::{Endpoint, External, FlowKey, Instant, Internal, Protocol};
+use packet::{
+    Datagram, DropReason, Endpoint, External, FlowKey, Instant, Internal, Protocol, Side,
+};
 
 use crate::flow::{Direction, Flow};
 use crate::hosts::Hosts;
 use crate::mapping::{Contact, ContactKey, Mapping, MappingKey};
+use crate::plan::first_segment;
 use crate::state::{State, life};
-use crate::{Engine, Timeouts};
+use crate::{Engine, Policy, Timeouts};
 
 /// Most mappings that can exist or rest at once: every port of one external address and protocol,
 /// twice, for the time in which an old and a new address overlap.
@@ -123,6 +126,42 @@ impl Tables {
     ) -> Option<SessionInfo> {
         let hit = self.sessions.by_id(pass, id)?;
         Some(SessionInfo::of(&hit, now, timeouts))
+    }
+
+    /// Finds the internal endpoint behind an external one, for a packet of [`Side::Outside`]
+    /// subject to filtering (of [`Side::Inside`] a hairpin, which [`Engine::open`] filters). Creates
+    /// nothing.
+    ///
+    /// # Errors
+    /// [`DropReason::NoMapping`], [`DropReason::FilterDenied`] or [`DropReason::TcpNoSession`].
+    pub fn resolve_external(
+        &self,
+        pass: &Pass<'_>,
+        datagram: &Datagram,
+        side: Side,
+        policy: &Policy,
+    ) -> Result<Internal, DropReason> {
+        let protocol = datagram.protocol();
+        if protocol == Protocol::Icmp {
+            return Err(DropReason::NoMapping);
+        }
+        let external = External(datagram.destination);
+        if let Some(internal) = policy.forward_to(protocol, external) {
+            return first_segment(datagram).map(|()| internal);
+        }
+        let key = MappingKey::external(protocol, external);
+        let hit = self.mappings.lookup(pass, &key).ok_or(DropReason::NoMapping)?;
+        let mapping = hit.value_at(0);
+        if !mapping.is_held() {
+            return Err(DropReason::NoMapping);
+        }
+        first_segment(datagram)?;
+        let filtering = policy.filtering_of(mapping.lan());
+        let remote = datagram.source.address;
+        if side == Side::Outside && !self.admits(pass, filtering, protocol, external, remote) {
+            return Err(DropReason::FilterDenied);
+        }
+        Ok(Internal(hit.key_at(0).endpoint()))
     }
 
     /// How full the tables are.

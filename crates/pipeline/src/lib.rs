@@ -21,6 +21,7 @@
 
 mod counters;
 mod egress;
+mod judge;
 mod limit;
 mod mss;
 mod path;

@@ -7,6 +7,7 @@ use packet::{
     Batch, Datagram, DropReason, Instant, LinkId, PacketBuf, Parsed, PuntReason, Side, parse,
 };
 
+use crate::judge::Judge;
 use crate::snapshot::Snapshot;
 use crate::step::{Step, Tag};
 use crate::verdict::Verdict;
@@ -73,8 +74,8 @@ fn run(batch: &mut Batch, worker: &mut Worker, snapshot: &Snapshot, now: Instant
         }
     }
     let pass = participant.pass();
-    let mut step =
-        Step { engine, tables, neighbours, limit, counters, pass: &pass, snapshot, now, side };
+    let judge = Judge { tables, neighbours, pass: &pass, snapshot, side };
+    let mut step = Step { engine, tables, neighbours, limit, counters, judge, snapshot, now, side };
     for (packet, lane) in batch.packets_mut().iter_mut().zip(lanes.iter()) {
         let (verdict, tag) = match lane {
             Lane::Flow(datagram, hash) => step.decide(packet, datagram, *hash),

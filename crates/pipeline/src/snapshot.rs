@@ -8,8 +8,8 @@ use forwarding::{NextHop, Route, Routes};
 use ipnet::Ipv4Net;
 use packet::{DropReason, Endpoint, Internal, LinkId, MacAddr, Protocol};
 
+use crate::judge::{DHCP_CLIENT_PORT, DHCP_SERVER_PORT};
 use crate::mss::HEADERS_LEN;
-use crate::step::{DHCP_CLIENT_PORT, DHCP_SERVER_PORT};
 
 /// Facts about a link.
 #[derive(Clone, Debug, PartialEq, Eq)]

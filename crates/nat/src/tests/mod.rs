@@ -207,10 +207,10 @@ fn request<'d>(
     let side = if inside { Side::Inside } else { Side::Outside };
     let translation = match (inside, to_external) {
         (false, true) => {
-            Translation::Inbound(engine.resolve_external(pass, datagram, side, policy)?)
+            Translation::Inbound(engine.tables().resolve_external(pass, datagram, side, policy)?)
         }
         (true, true) => {
-            Translation::Hairpin(engine.resolve_external(pass, datagram, side, policy)?)
+            Translation::Hairpin(engine.tables().resolve_external(pass, datagram, side, policy)?)
         }
         (true, false) if datagram.destination.address.octets()[0] == 10 => Translation::Routed,
         (true, false) => Translation::Outbound,

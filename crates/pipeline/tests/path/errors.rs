@@ -192,3 +192,18 @@ fn req10_an_error_ends_no_session() {
     let answer = from(R).tcp(ep(R, 80), ep(WAN_ADDRESS, 5000), SYN | ACK, b"");
     rig.push(LinkId::WAN, &answer).forwarded_to(HOME);
 }
+
+#[test]
+fn a_packet_that_must_not_go_on_opens_no_flow() {
+    let mut rig = Rig::new();
+    let mut way = from(A);
+    way.ttl = 1;
+    rig.push(HOME, &way.udp(ep(A, 33434), ep(R, 33434), b""));
+    rig.runtime.links[0].mtu = 1400;
+    rig.publish();
+    let mut way = from(A);
+    way.dont_fragment = true;
+    rig.push(HOME, &way.udp(ep(A, 5000), ep(R, 9), &[0; 1400]));
+    let stats = rig.tables.stats();
+    assert_eq!((stats.sessions, stats.mappings), (0, 0));
+}

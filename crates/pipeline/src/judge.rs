@@ -1,0 +1,417 @@
+//! What is to become of a packet: decided here, without changing anything.
+//!
+//! [`Judge`] reads; [`Step`](crate::step::Step) carries out. Whoever wants to know what would become of a
+//! packet asks the same functions that decide about it, so the two cannot disagree.
+
+use std::net::Ipv4Addr;
+
+use config::Hairpinning;
+use firewall::{FirstPacket, Zone};
+use flow_table::{Hash, Pass};
+use forwarding::{NeighbourRef, Neighbours, Route};
+use nat::{Direction, NextHop, SessionHit, SessionKey, Standing, Tables, Translation};
+use packet::header::destination_mac;
+use packet::icmp::{self, ErrorKind};
+use packet::{
+    Datagram, DropReason, IcmpKind, Internal, L4, LinkId, MacAddr, PacketBuf, Protocol, PuntReason,
+    Side,
+};
+
+use crate::snapshot::{LinkFacts, Snapshot};
+use crate::verdict::Verdict;
+
+pub(crate) const DHCP_SERVER_PORT: u16 = 67;
+pub(crate) const DHCP_CLIENT_PORT: u16 = 68;
+
+/// What a decision may look at.
+#[derive(Clone, Copy)]
+pub(crate) struct Judge<'a> {
+    pub tables: &'a Tables,
+    pub neighbours: &'a Neighbours,
+    pub pass: &'a Pass<'a>,
+    pub snapshot: &'a Snapshot,
+    pub side: Side,
+}
+
+/// What is to become of a packet whose flow is not in the table.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Ruling {
+    /// It opens a flow.
+    Open(Opening),
+    /// It is an ICMP error, and goes on translated by the flow of the packet that it embeds.
+    Error,
+    /// It is the router's own and goes on as it is.
+    Own(NextHop),
+    /// It is answered by an ICMP error, or dropped for the reason if none may be sent.
+    Answer(ErrorKind, DropReason),
+    /// There is nothing else to do.
+    Final(Verdict),
+}
+
+/// A flow to be opened: what [`nat::OpenRequest`] says beside the packet.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Opening {
+    pub translation: Translation,
+    pub forward: NextHop,
+    pub reverse: NextHop,
+}
+
+/// Where a packet of a flow goes.
+pub(crate) enum Passage<'a> {
+    /// To the router itself.
+    Deliver,
+    /// Out by this link, to this station.
+    Out(&'a LinkFacts, MacAddr),
+}
+
+impl From<Verdict> for Ruling {
+    fn from(verdict: Verdict) -> Self {
+        Self::Final(verdict)
+    }
+}
+
+impl From<DropReason> for Ruling {
+    fn from(reason: DropReason) -> Self {
+        Self::Final(Verdict::Drop(reason))
+    }
+}
+
+impl<'a> Judge<'a> {
+    /// The flow that a packet belongs to.
+    #[inline]
+    pub fn flow_of(&self, datagram: &Datagram, hash: Hash) -> Option<SessionHit<'a>> {
+        match datagram.transport {
+            // An error belongs to the flow of the packet that it embeds.
+            L4::Icmp(IcmpKind::Error) => None,
+            L4::Icmp(_) | L4::Tcp { .. } | L4::Udp => {
+                let key = SessionKey(datagram.key(self.side));
+                self.tables.sessions().lookup_hashed(self.pass, hash, &key)
+            }
+        }
+    }
+
+    /// What is to become of a packet that no flow is known for.
+    pub fn first(&self, packet: &PacketBuf, datagram: &Datagram) -> Ruling {
+        let ruling = match (packet.ingress, self.side) {
+            (LinkId::LOCAL, _) => self.local(packet, datagram),
+            (_, Side::Inside) => self.outbound(packet, datagram),
+            (_, Side::Outside) => self.inbound(packet, datagram),
+        };
+        let ruling = ruling.unwrap_or_else(|refusal| refusal);
+        match ruling {
+            // A packet that must not go on opens nothing.
+            Ruling::Open(opening) => match self.fit_on(packet, datagram, opening.forward.egress) {
+                Ok(()) => ruling,
+                Err(refusal) => refusal,
+            },
+            other => other,
+        }
+    }
+
+    /// Whether a flow that was made under another configuration still agrees with this one.
+    pub fn standing(&self, hit: &SessionHit<'a>) -> Standing {
+        if self.check_flow(hit).is_err() {
+            return Standing::Void;
+        }
+        match nat::standing(hit, &self.snapshot.nat) {
+            Standing::Agrees if !self.routes_agree(hit) => Standing::Void,
+            standing => standing,
+        }
+    }
+
+    /// Whether the policy between zones would let a flow be opened today.
+    fn check_flow(&self, hit: &SessionHit<'a>) -> Result<(), DropReason> {
+        let (first, key) = (hit.value_at(0), hit.key_at(0).0);
+        if !matches!(first.direction(), Direction::Outbound | Direction::Routed) {
+            return Ok(());
+        }
+        self.snapshot.check_policy(&FirstPacket {
+            from: Zone::of(first.ingress()),
+            to: Zone::of(first.next_hop().egress),
+            protocol: key.protocol(),
+            source: key.source(),
+            destination: key.destination(),
+        })
+    }
+
+    /// Whether today's routes lead both directions of a flow over the links that it was opened for.
+    fn routes_agree(&self, hit: &SessionHit<'a>) -> bool {
+        [hit.value_at(0), hit.value_at(1)].into_iter().all(|flow| {
+            let egress = flow.next_hop().egress;
+            egress == LinkId::LOCAL
+                || self
+                    .snapshot
+                    .routes
+                    .lookup(flow.destination().address)
+                    .is_some_and(|route| route.egress == egress)
+        })
+    }
+
+    /// Where a packet of a flow goes, or why it does not.
+    #[inline]
+    pub fn passage(
+        &self,
+        packet: &PacketBuf,
+        datagram: &Datagram,
+        hit: &SessionHit<'a>,
+    ) -> Result<Passage<'a>, Ruling> {
+        let flow = hit.value();
+        if flow.ingress() != packet.ingress {
+            return Err(DropReason::SourceSpoofed.into());
+        }
+        if packet.ingress != LinkId::LOCAL && destination_mac(packet.frame()).is_group() {
+            return Err(DropReason::Broadcast.into());
+        }
+        let hop = flow.next_hop();
+        if hop.egress == LinkId::LOCAL {
+            return Ok(Passage::Deliver);
+        }
+        let egress = self.snapshot.link(hop.egress).ok_or(DropReason::LinkDown)?;
+        self.fit(packet, datagram, egress)?;
+        let mac = match self.neighbours.resolve(NeighbourRef::from_bits(hop.neighbour)) {
+            Some(mac) => mac,
+            None => self.resolve_again(hit)?,
+        };
+        Ok(Passage::Out(egress, mac))
+    }
+
+    fn fit_on(
+        &self,
+        packet: &PacketBuf,
+        datagram: &Datagram,
+        egress: LinkId,
+    ) -> Result<(), Ruling> {
+        match self.snapshot.link(egress) {
+            Some(link) => self.fit(packet, datagram, link),
+            None => Ok(()),
+        }
+    }
+
+    /// Refuses what must not go on: an expired TTL, a packet that the egress can't carry.
+    #[inline]
+    fn fit(
+        &self,
+        packet: &PacketBuf,
+        datagram: &Datagram,
+        egress: &LinkFacts,
+    ) -> Result<(), Ruling> {
+        if datagram.ttl <= 1 {
+            return Err(Ruling::Answer(ErrorKind::TimeExceeded, DropReason::TtlExpired));
+        }
+        if datagram.wire_ip_len(packet.offload) > usize::from(egress.mtu) {
+            if !datagram.dont_fragment {
+                return Err(DropReason::TooBig.into());
+            }
+            let kind = ErrorKind::FragmentationNeeded(egress.mtu);
+            return Err(Ruling::Answer(kind, DropReason::TooBig));
+        }
+        Ok(())
+    }
+
+    /// Finds the neighbour of a flow anew, after its entry in the neighbour table was removed.
+    #[cold]
+    fn resolve_again(&self, hit: &SessionHit<'a>) -> Result<MacAddr, Ruling> {
+        let destination = hit.value().destination().address;
+        let route = self.snapshot.routes.lookup(destination).ok_or(DropReason::NoRoute)?;
+        let hop = self.hop(route.egress, route.next_hop(destination))?;
+        hit.value().set_neighbour(hop.neighbour);
+        self.neighbours
+            .resolve(NeighbourRef::from_bits(hop.neighbour))
+            .ok_or_else(|| Verdict::Resolve(route.egress, route.next_hop(destination)).into())
+    }
+
+    fn outbound(&self, packet: &PacketBuf, datagram: &Datagram) -> Result<Ruling, Ruling> {
+        let (ingress, destination) = (packet.ingress, datagram.destination.address);
+        self.lan_broadcast(packet, datagram)?;
+        self.snapshot.sources.check_source(ingress, datagram.source.address, destination)?;
+        if self.snapshot.is_local(destination) {
+            return self.toward_router(packet, datagram);
+        }
+        // Before the policy: an error goes where the packet came from that it is about.
+        if datagram.transport == L4::Icmp(IcmpKind::Error) {
+            return self.error(packet, datagram);
+        }
+        let Some(route) = self.snapshot.routes.lookup(destination).copied() else {
+            return Err(Ruling::Answer(ErrorKind::NetworkUnreachable, self.snapshot.no_route()));
+        };
+        if let Err(reason) = self.check_policy(datagram, ingress, route.egress) {
+            return Err(Ruling::Answer(ErrorKind::AdministrativelyProhibited, reason));
+        }
+        let translation = match route.egress {
+            LinkId::WAN => Translation::Outbound,
+            _ => Translation::Routed,
+        };
+        let forward = self.hop_via(&route, destination)?;
+        let reverse = self.hop(ingress, datagram.source.address)?;
+        Ok(Ruling::Open(Opening { translation, forward, reverse }))
+    }
+
+    /// Inside to one of the router's addresses: hairpinned if the address is the external one and something
+    /// inside answers for the port (RFC 4787 §6, REQ-9), else for the router itself.
+    fn toward_router(&self, packet: &PacketBuf, datagram: &Datagram) -> Result<Ruling, Ruling> {
+        let nat = &self.snapshot.nat;
+        if nat.external == Some(datagram.destination.address) {
+            if datagram.transport == L4::Icmp(IcmpKind::Error) {
+                return self.error(packet, datagram);
+            }
+            match self.tables.resolve_external(self.pass, datagram, self.side, nat) {
+                Ok(internal) => return self.hairpin(packet, datagram, internal),
+                Err(DropReason::NoMapping) => {}
+                Err(reason) => return Err(reason.into()),
+            }
+        }
+        self.check_policy(datagram, packet.ingress, LinkId::LOCAL)?;
+        Ok(Verdict::Punt(PuntReason::Local).into())
+    }
+
+    fn hairpin(
+        &self,
+        packet: &PacketBuf,
+        datagram: &Datagram,
+        internal: Internal,
+    ) -> Result<Ruling, Ruling> {
+        if self.snapshot.hairpinning == Hairpinning::Off {
+            return Err(DropReason::HairpinDisabled.into());
+        }
+        let address = internal.0.address;
+        let route = *self.snapshot.routes.lookup(address).ok_or(DropReason::NoRoute)?;
+        let forward = self.hop_via(&route, address)?;
+        let reverse = self.hop(packet.ingress, datagram.source.address)?;
+        let translation = Translation::Hairpin(internal);
+        Ok(Ruling::Open(Opening { translation, forward, reverse }))
+    }
+
+    fn inbound(&self, packet: &PacketBuf, datagram: &Datagram) -> Result<Ruling, Ruling> {
+        let (ingress, destination) = (packet.ingress, datagram.destination.address);
+        if self.is_dhcp_reply(packet, datagram) {
+            return Ok(Verdict::Punt(PuntReason::DhcpClient).into());
+        }
+        no_group(packet, destination)?;
+        self.snapshot.sources.check_source(ingress, datagram.source.address, destination)?;
+        let nat = &self.snapshot.nat;
+        if nat.external != Some(destination) {
+            return Err(DropReason::PolicyDenied.into());
+        }
+        if datagram.transport == L4::Icmp(IcmpKind::Error) {
+            return self.error(packet, datagram);
+        }
+        let internal = match self.tables.resolve_external(self.pass, datagram, self.side, nat) {
+            Ok(internal) => internal,
+            Err(DropReason::NoMapping) if self.is_answered_ping(datagram) => {
+                return Ok(Verdict::Punt(PuntReason::Local).into());
+            }
+            Err(reason) => return Err(reason.into()),
+        };
+        let address = internal.0.address;
+        let route = *self.snapshot.routes.lookup(address).ok_or(DropReason::NoRoute)?;
+        let forward = self.hop_via(&route, address)?;
+        let back = self.snapshot.routes.lookup(datagram.source.address);
+        let back = *back.filter(|r| r.egress == LinkId::WAN).ok_or(DropReason::NoRoute)?;
+        let reverse = self.hop_via(&back, datagram.source.address)?;
+        let translation = Translation::Inbound(internal);
+        Ok(Ruling::Open(Opening { translation, forward, reverse }))
+    }
+
+    /// From the router itself: through the translation if it speaks from a LAN address to the WAN, as it is
+    /// otherwise.
+    fn local(&self, packet: &PacketBuf, datagram: &Datagram) -> Result<Ruling, Ruling> {
+        let destination = datagram.destination.address;
+        let route = *self.snapshot.routes.lookup(destination).ok_or(self.snapshot.no_route())?;
+        let forward = self.hop_via(&route, destination)?;
+        let translated = route.egress == LinkId::WAN
+            && self.snapshot.nat.external != Some(datagram.source.address);
+        if translated && datagram.transport == L4::Icmp(IcmpKind::Error) {
+            return self.error(packet, datagram);
+        }
+        if !translated {
+            return Ok(Ruling::Own(forward));
+        }
+        let reverse = NextHop { egress: LinkId::LOCAL, neighbour: NeighbourRef::NONE.to_bits() };
+        let translation = Translation::Outbound;
+        Ok(Ruling::Open(Opening { translation, forward, reverse }))
+    }
+
+    /// An ICMP error must arrive where the packets of the flow do that it is about, or any LAN could speak for
+    /// the hosts of another.
+    fn error(&self, packet: &PacketBuf, datagram: &Datagram) -> Result<Ruling, Ruling> {
+        if datagram.ttl <= 1 {
+            return Err(DropReason::TtlExpired.into());
+        }
+        let (_, hit) = self.tables.flow_of_error(self.pass, packet, datagram, self.side)?;
+        if hit.value().ingress() != packet.ingress {
+            return Err(DropReason::SourceSpoofed.into());
+        }
+        Ok(Ruling::Error)
+    }
+
+    fn check_policy(
+        &self,
+        datagram: &Datagram,
+        from: LinkId,
+        to: LinkId,
+    ) -> Result<(), DropReason> {
+        self.snapshot.check_policy(&FirstPacket {
+            from: Zone::of(from),
+            to: Zone::of(to),
+            protocol: datagram.protocol(),
+            source: datagram.source,
+            destination: datagram.destination,
+        })
+    }
+
+    /// What a LAN may send to everyone: DHCP. A packet to a group that no service here listens to is dropped.
+    fn lan_broadcast(&self, packet: &PacketBuf, datagram: &Datagram) -> Result<(), Ruling> {
+        let destination = datagram.destination;
+        let to_server = datagram.protocol() == Protocol::Udp
+            && destination.port == DHCP_SERVER_PORT
+            && (destination.address.is_broadcast() || self.snapshot.is_local(destination.address));
+        if to_server && self.snapshot.serves_dhcp(packet.ingress) {
+            return Err(Verdict::Punt(PuntReason::DhcpServer).into());
+        }
+        no_group(packet, destination.address).map_err(Ruling::from)
+    }
+
+    fn is_dhcp_reply(&self, packet: &PacketBuf, datagram: &Datagram) -> bool {
+        self.snapshot.wan_dhcp
+            && packet.ingress == LinkId::WAN
+            && datagram.protocol() == Protocol::Udp
+            && datagram.destination.port == DHCP_CLIENT_PORT
+    }
+
+    fn is_answered_ping(&self, datagram: &Datagram) -> bool {
+        self.snapshot.wan_ping && datagram.transport == L4::Icmp(IcmpKind::Request)
+    }
+
+    /// The station and address that an ICMP error about a packet would come from, if one may be sent.
+    pub fn answers_from(
+        &self,
+        packet: &PacketBuf,
+        datagram: &Datagram,
+    ) -> Option<(MacAddr, Ipv4Addr)> {
+        let link = self.snapshot.link(packet.ingress)?;
+        let address = link.address?;
+        icmp::may_answer(packet.frame(), datagram).then_some((link.mac, address))
+    }
+
+    fn hop_via(&self, route: &Route, destination: Ipv4Addr) -> Result<NextHop, Ruling> {
+        self.hop(route.egress, route.next_hop(destination))
+    }
+
+    fn hop(&self, egress: LinkId, address: Ipv4Addr) -> Result<NextHop, Ruling> {
+        match self.neighbours.lookup(egress, address) {
+            Some(neighbour) => Ok(NextHop { egress, neighbour: neighbour.to_bits() }),
+            None => Err(Verdict::Resolve(egress, address).into()),
+        }
+    }
+}
+
+/// Refuses what is addressed to a group, on either layer: neither is ever forwarded (RFC 1812 §5.3.4, §5.3.5).
+fn no_group(packet: &PacketBuf, destination: Ipv4Addr) -> Result<(), DropReason> {
+    if destination.is_multicast() {
+        return Err(DropReason::Multicast);
+    }
+    if destination.is_broadcast() || destination_mac(packet.frame()).is_group() {
+        return Err(DropReason::Broadcast);
+    }
+    Ok(())
+}
