@@ -115,6 +115,15 @@ impl Tables {
         hit.is_some_and(|hit| hit.value_at(0).join() || hit.value_at(0).wake(HostSlot::NONE))
     }
 
+    /// Takes a dead mapping out of the journal, before its owner removes it.
+    pub(crate) fn free_port(&self, hit: &Hit<'_, MappingKey, Mapping>) {
+        let external = hit.key_at(1);
+        if let Some(protocol) = external.protocol() {
+            let internal = Internal(hit.key_at(0).endpoint());
+            self.journal.free(protocol, internal, External(external.endpoint()));
+        }
+    }
+
     /// Whether the mapping of a session is held by any session.
     pub(crate) fn is_mapping_held(&self, pass: &Pass<'_>, bonds: &Bonds) -> bool {
         let hit = bonds.mapping.and_then(|bond| self.mapping_of(pass, bonds.protocol, bond));

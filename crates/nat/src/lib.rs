@@ -55,6 +55,10 @@
 //! policy with another one its sessions are found void on their next packet and opened anew under
 //! the new address; those that stay silent expire.
 //!
+//! **Crash.** A [`PortJournal`] in memory that outlives the router says whose each port is. For two
+//! minutes after a start the ports that were taken before go to nobody but their last holders, who
+//! get them back first: a connection from before goes on, and no other host inherits its packets.
+//!
 //! **Threads.** One [`Engine`] per worker; sans-IO, no locks, no allocation after [`Tables::new`].
 //! Anyone reads. Entries are inserted and removed by the worker that owns their slot; others change
 //! counts and flags in them, each a single atomic word. A session that another worker's packet
@@ -74,6 +78,7 @@ mod errors;
 mod flow;
 mod forwards;
 mod hosts;
+mod journal;
 mod mapping;
 mod plan;
 mod policy;
@@ -88,6 +93,7 @@ mod upkeep;
 pub use engine::{Engine, OpenRequest, Revalidation, Standing, Translation, standing};
 pub use flow::{Direction, Flow, NextHop};
 pub use forwards::{FORWARDS_MAX, Forward, ForwardError, Forwards};
+pub use journal::{JournalWords, PortJournal};
 pub use policy::{Filtering, Policy, ReservedPorts, Timeouts};
 pub use state::{State, observe_tcp};
 pub use tables::{SessionHit, SessionInfo, SessionKey, Stats, Tables};

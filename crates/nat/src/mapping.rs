@@ -33,6 +33,11 @@ impl MappingKey {
         ])
     }
 
+    /// The protocol of the endpoint.
+    pub(crate) fn protocol(self) -> Option<Protocol> {
+        Protocol::from_number((self.0[1] >> 8) as u8)
+    }
+
     /// The endpoint that the key names.
     pub(crate) fn endpoint(self) -> Endpoint {
         Endpoint::new(Ipv4Addr::from_bits((self.0[0] >> 32) as u32), (self.0[1] >> 48) as u16)
@@ -200,4 +205,4 @@ const EXTERNAL: u64 = 1;
 const DEAD: u32 = u32::MAX;
 
 /// How long a freed external endpoint goes to nobody but its last holder (RFC 6888 REQ-8).
-const REST: std::time::Duration = std::time::Duration::from_secs(120);
+pub(crate) const REST: std::time::Duration = std::time::Duration::from_secs(120);

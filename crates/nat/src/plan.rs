@@ -14,6 +14,7 @@ use crate::flow::{
     Rewrite, UNADMITTED,
 };
 use crate::hosts::HostSlot;
+use crate::journal;
 use crate::mapping::{Contact, ContactKey, Mapping, MappingKey};
 use crate::ports::Candidates;
 use crate::tables::SessionHit;
@@ -148,7 +149,7 @@ impl Engine {
         let mut traits = Direction::Outbound as u8 | first_or_under_way(datagram)?;
         let internal = Internal(datagram.source);
         let standin =
-            self.stand_in(pass, datagram.protocol(), internal, request.ingress, policy)?;
+            self.stand_in(pass, datagram.protocol(), internal, request.ingress, policy, now)?;
         traits |= if standin.is_held { HOLDS_MAPPING } else { 0 };
         let mut plan = Plan {
             key: datagram.key(Side::Inside),
@@ -276,6 +277,7 @@ impl Engine {
         internal: Internal,
         lan: LinkId,
         policy: &Policy,
+        now: Instant,
     ) -> Result<Standin, DropReason> {
         if let Some(external) = policy.forward_of(protocol, internal) {
             return Ok(Standin { external, is_held: false });
@@ -289,6 +291,7 @@ impl Engine {
                     // A forward or service took the port. Its sessions end one by one, then the
                     // mapping can go.
                     if self.owners.mappings.owns(hit.id()) && hit.value_at(0).kill() {
+                        self.tables.free_port(&hit);
                         self.owners.mappings.remove(pass, hit.id());
                     }
                     return Err(DropReason::PortsExhausted);
@@ -296,7 +299,7 @@ impl Engine {
                 self.hold(hit.value_at(0), internal, lan, policy)?;
                 external
             }
-            None => self.allocate(pass, protocol, internal, lan, policy)?,
+            None => self.allocate(pass, protocol, internal, lan, policy, now)?,
         };
         Ok(Standin { external, is_held: true })
     }
@@ -343,20 +346,31 @@ impl Engine {
         internal: Internal,
         lan: LinkId,
         policy: &Policy,
+        now: Instant,
     ) -> Result<External, DropReason> {
         let address = policy.external.ok_or(DropReason::WanDown)?;
         let slot = self.host_slot(internal, lan, policy)?;
         let key = MappingKey::internal(protocol, internal, address);
         let mut refusal = DropReason::PortsExhausted;
-        for port in Candidates::new(internal.0.port, &mut self.rng) {
-            if !policy.is_dynamic(protocol, port) {
+        let journal = self.tables.journal.open(address, |other| policy.external == Some(other));
+        let former = journal.as_ref().and_then(|open| open.former(protocol, internal, now));
+        let candidates = former.into_iter().chain(Candidates::new(internal.0.port, &mut self.rng));
+        for port in candidates {
+            let is_held =
+                |open: &journal::Open<'_>| open.is_held(protocol, port, internal, now);
+            if !policy.is_dynamic(protocol, port) || journal.as_ref().is_some_and(is_held) {
                 continue;
             }
             let external = External(Endpoint::new(address, port));
             let keys = [key, MappingKey::external(protocol, external)];
             let values = [(); 2].map(|()| Mapping::held(slot, lan));
             match self.owners.mappings.insert(pass, keys, values) {
-                Ok(_) => return Ok(external),
+                Ok(_) => {
+                    if let Some(open) = journal.filter(|_| lan != LinkId::LOCAL) {
+                        open.take(protocol, port, internal);
+                    }
+                    return Ok(external);
+                }
                 Err(InsertError::Exists { side: 0, hit }) => {
                     // Another worker made it meanwhile.
                     self.tables.hosts.release(slot);
@@ -379,9 +393,14 @@ impl Engine {
 
     /// Gives up mappings at rest before their time.
     fn reclaim(&mut self, pass: &Pass<'_>) {
-        self.owners
-            .mappings
-            .scan(pass, RECLAIM, |hit| if hit.value_at(0).kill() { Keep::No } else { Keep::Yes });
+        let Self { tables, owners, .. } = self;
+        owners.mappings.scan(pass, RECLAIM, |hit| {
+            if !hit.value_at(0).kill() {
+                return Keep::Yes;
+            }
+            tables.free_port(&hit);
+            Keep::No
+        });
     }
 }
 

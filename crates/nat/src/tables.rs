@@ -13,7 +13,7 @@ use crate::hosts::Hosts;
 use crate::mapping::{Contact, ContactKey, Mapping, MappingKey};
 use crate::plan::first_segment;
 use crate::state::{State, life};
-use crate::{Engine, Policy, Timeouts};
+use crate::{Engine, Policy, PortJournal, Timeouts};
 
 /// Most mappings that can exist or rest at once: every port of one external address and protocol,
 /// twice, for the time in which an old and a new address overlap.
@@ -48,6 +48,7 @@ pub struct Tables {
     pub(crate) mappings: Arc<Table<MappingKey, Mapping>>,
     pub(crate) contacts: Arc<Table<ContactKey, Contact>>,
     pub(crate) hosts: Arc<Hosts>,
+    pub(crate) journal: Arc<PortJournal>,
 }
 
 /// What one worker may write.
@@ -69,6 +70,21 @@ impl Tables {
     /// Unless 0 < `workers` ≤ `sessions`.
     #[must_use]
     pub fn new(sessions: usize, workers: usize, seed: u64) -> (Self, Vec<Engine>) {
+        Self::with_journal(sessions, workers, PortJournal::none(), seed)
+    }
+
+    /// As [`Self::new`], with ports held that the journal says were taken before the start, and taken
+    /// ones written into it.
+    ///
+    /// # Panics
+    /// As [`Self::new`].
+    #[must_use]
+    pub fn with_journal(
+        sessions: usize,
+        workers: usize,
+        journal: PortJournal,
+        seed: u64,
+    ) -> (Self, Vec<Engine>) {
         let domain = Domain::new();
         let seed_of = |purpose| mix([purpose, 0], seed);
         let mappings = sessions.min(MAPPINGS_MAX);
@@ -81,6 +97,7 @@ impl Tables {
             mappings: mapping_table,
             contacts: contact_table,
             hosts: Arc::new(Hosts::new(seed_of(4))),
+            journal: Arc::new(journal),
         };
         let owners = session_owners.into_iter().zip(mapping_owners).zip(contact_owners);
         let engines = owners.enumerate().map(|(worker, ((sessions, mappings), contacts))| {
@@ -162,6 +179,12 @@ impl Tables {
             return Err(DropReason::FilterDenied);
         }
         Ok(Internal(hit.key_at(0).endpoint()))
+    }
+
+    /// External ports that are held for those who had them before the start.
+    #[must_use]
+    pub fn held_ports(&self, now: Instant) -> usize {
+        self.journal.held(now)
     }
 
     /// How full the tables are.

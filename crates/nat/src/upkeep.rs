@@ -32,8 +32,15 @@ impl Engine {
             }
             keep_if(lives)
         });
-        owners.mappings.scan(pass, due, |hit| keep_if(!hit.value_at(0).retire(now)));
+        owners.mappings.scan(pass, due, |hit| {
+            let is_over = hit.value_at(0).retire(now);
+            if is_over {
+                tables.free_port(&hit);
+            }
+            keep_if(!is_over)
+        });
         owners.contacts.scan(pass, due, |hit| keep_if(!hit.value_at(0).retire()));
+        tables.journal.forget(now);
     }
 
     /// Whether a session from outside may be opened: a flood of first packets to a forward must not

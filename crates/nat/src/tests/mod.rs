@@ -15,6 +15,7 @@ use crate::*;
 mod errors;
 mod filtering;
 mod hairpin;
+mod hold_down;
 mod lifetime;
 mod mappings;
 mod outbound;
