@@ -9,7 +9,7 @@ use crate::Policy;
 use crate::bonds::Bonds;
 use crate::flow::{CONDEMNED, Direction, NextHop, UNADMITTED, UNANSWERED};
 use crate::state::observe_tcp;
-use crate::tables::{Owners, SessionHit, SessionKey, Tables};
+use crate::tables::{Owners, SessionHit, SessionId, SessionKey, Tables};
 use crate::upkeep::settle;
 
 /// What is to become of a packet that has no session yet.
@@ -172,15 +172,21 @@ impl Engine {
     pub fn void(&mut self, pass: &Pass<'_>, hit: &SessionHit<'_>, now: Instant) -> Revalidation {
         if self.owners.sessions.owns(hit.id()) {
             // Already gone if an earlier packet of the batch was here before.
-            self.kill(pass, hit.id(), now);
+            self.end(pass, hit.id(), now);
             return Revalidation::Gone;
         }
         hit.value_at(0).note(CONDEMNED);
         Revalidation::Drop(DropReason::SessionConflict)
     }
 
-    /// Ends a session of this worker; `false` if it is another's or gone.
-    pub fn kill(&mut self, pass: &Pass<'_>, id: EntryId, now: Instant) -> bool {
+    /// Ends a session of this worker; `false` if it is another's or gone, even if another session
+    /// has its place meanwhile.
+    pub fn kill(&mut self, pass: &Pass<'_>, id: SessionId, now: Instant) -> bool {
+        id.find(&self.tables, pass).is_some() && self.end(pass, id.entry, now)
+    }
+
+    /// Ends the session that is in a place of this worker now.
+    pub(crate) fn end(&mut self, pass: &Pass<'_>, id: EntryId, now: Instant) -> bool {
         if !self.owners.sessions.owns(id) {
             return false;
         }

@@ -96,4 +96,4 @@ pub use forwards::{FORWARDS_MAX, Forward, ForwardError, Forwards};
 pub use journal::{JournalWords, PortJournal};
 pub use policy::{Filtering, Policy, ReservedPorts, Timeouts};
 pub use state::{State, observe_tcp};
-pub use tables::{SessionHit, SessionInfo, SessionKey, Stats, Tables};
+pub use tables::{SessionHit, SessionId, SessionInfo, SessionKey, Stats, Tables};

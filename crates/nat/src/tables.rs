@@ -137,11 +137,11 @@ impl Tables {
     pub fn session(
         &self,
         pass: &Pass<'_>,
-        id: EntryId,
+        id: SessionId,
         now: Instant,
         timeouts: &Timeouts,
     ) -> Option<SessionInfo> {
-        let hit = self.sessions.by_id(pass, id)?;
+        let hit = id.find(self, pass)?;
         Some(SessionInfo::of(&hit, now, timeouts))
     }
 
@@ -221,11 +221,26 @@ pub struct Stats {
     pub contacts: usize,
 }
 
+/// Names a session, for commands that arrive when it may be gone: the place that it left can belong
+/// to another session.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct SessionId {
+    pub(crate) entry: EntryId,
+    key: SessionKey,
+}
+
+impl SessionId {
+    /// The session, if it is there still.
+    pub(crate) fn find<'a>(self, tables: &'a Tables, pass: &'a Pass<'_>) -> Option<SessionHit<'a>> {
+        tables.sessions.by_id(pass, self.entry).filter(|hit| hit.key_at(0) == self.key)
+    }
+}
+
 /// One session, as `flow list` shows it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct SessionInfo {
     /// Its name, for [`Engine::kill`].
-    pub id: EntryId,
+    pub id: SessionId,
     /// Transport protocol.
     pub protocol: Protocol,
     /// The internal endpoint; of a hairpin or routed session the one that sent first.
@@ -261,7 +276,7 @@ impl SessionInfo {
         };
         let life = life(hit, now, timeouts);
         Self {
-            id: hit.id(),
+            id: SessionId { entry: hit.id(), key: SessionKey(key) },
             protocol: key.protocol(),
             internal: Internal(internal),
             external: External(external),

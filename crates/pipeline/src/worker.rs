@@ -229,7 +229,7 @@ impl Worker {
     }
 
     /// Ends a session; returns whether there was one.
-    pub fn kill(&mut self, id: flow_table::EntryId, now: Instant) -> bool {
+    pub fn kill(&mut self, id: nat::SessionId, now: Instant) -> bool {
         let pass = self.participant.pass();
         self.engine.kill(&pass, id, now)
     }

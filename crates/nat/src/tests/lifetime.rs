@@ -125,6 +125,22 @@ fn a_killed_session_is_gone_at_once_and_its_quota_free() {
 }
 
 #[test]
+fn a_kill_that_comes_too_late_does_not_hit_the_next_session_in_the_place() {
+    let mut rig = Rig::sized(1, 1, policy());
+    rig.map(ep(A, 5000)).unwrap();
+    let gone = rig.sessions()[0].id;
+    rig.advance(secs(302));
+    rig.udp_out(ep(A, 5000), ep(R2, 9)).unwrap();
+    let pass = rig.participant.pass();
+    assert!(!rig.engines[0].kill(&pass, gone, rig.now));
+    drop(pass);
+    let next = rig.sessions()[0];
+    assert_eq!(next.remote, ep(R2, 9), "it took the only place there is");
+    let pass = rig.participant.pass();
+    assert!(rig.engines[0].kill(&pass, next.id, rig.now));
+}
+
+#[test]
 fn everything_is_given_back_in_the_end() {
     let mut rig = Rig::new(Policy {
         forwards: Forwards::new(vec![forward(Protocol::Udp, 8080, ep(B, 80))]).unwrap(),

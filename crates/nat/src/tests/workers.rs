@@ -155,7 +155,7 @@ fn step(
     if let Some(hit) = tables.sessions().lookup(pass, &key) {
         hit.value().touch(now, 60, 1);
         if rng.random_range(0..8) == 0 {
-            let _ = engine.kill(pass, hit.id(), now);
+            let _ = engine.end(pass, hit.id(), now);
         }
     }
 }
