@@ -356,8 +356,7 @@ impl Engine {
         let former = journal.as_ref().and_then(|open| open.former(protocol, internal, now));
         let candidates = former.into_iter().chain(Candidates::new(internal.0.port, &mut self.rng));
         for port in candidates {
-            let is_held =
-                |open: &journal::Open<'_>| open.is_held(protocol, port, internal, now);
+            let is_held = |open: &journal::Open<'_>| open.is_held(protocol, port, internal, now);
             if !policy.is_dynamic(protocol, port) || journal.as_ref().is_some_and(is_held) {
                 continue;
             }
