@@ -89,6 +89,7 @@ reasons! {
         PuntTooLarge "punt-too-large" "The packet for the router itself is larger than it accepts.",
         BuffersExhausted "buffers-exhausted" "No packet buffer was free.",
         IcmpRateLimited "icmp-rate-limited" "An ICMP error would have been due, but the rate limit forbade it.",
+        AddressLost "address-lost" "The packet still waited for the WAN when the address that it was translated to was lost.",
         LinkSend "link-send" "The operating system refused to send the frame.",
         LinkDown "link-down" "The egress link is down or gone.",
         OffloadInvalid "offload-invalid" "The frame's checksum or segmentation metadata contradicts its headers.",

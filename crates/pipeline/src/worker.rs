@@ -38,6 +38,8 @@ pub struct Worker {
     pub(crate) counters: Arc<Counters>,
     rings: Arc<Rings>,
     one: Batch,
+    /// The WAN address under which packets were last sent on.
+    wan: Option<Ipv4Addr>,
 }
 
 impl Worker {
@@ -63,6 +65,7 @@ impl Worker {
             counters: Arc::new(Counters::default()),
             rings,
             one: Batch::new(),
+            wan: None,
         })
     }
 
@@ -89,6 +92,7 @@ impl Worker {
     ) {
         let Some(first) = batch.packets().first() else { return };
         let ingress = first.ingress;
+        self.notice_address(egress, snapshot);
         let link = self.counters.link(ingress);
         link.rx_packets.add(batch.len() as u64);
         link.rx_bytes.add(batch.packets().iter().map(|packet| packet.len() as u64).sum());
@@ -98,6 +102,16 @@ impl Worker {
             _ => path::outbound(batch, self, snapshot, now),
         }
         self.dispatch(batch, egress, now);
+    }
+
+    /// Whatever waits under a WAN address that was lost must not leave.
+    fn notice_address(&mut self, egress: &mut Egress, snapshot: &Snapshot) {
+        if self.wan != snapshot.nat.external {
+            let lost = std::mem::replace(&mut self.wan, snapshot.nat.external);
+            if let Some(address) = lost {
+                egress.forsake(address, &self.counters);
+            }
+        }
     }
 
     /// Carries out the verdicts, and counts each: the only place that does.
@@ -190,6 +204,7 @@ impl Worker {
         snapshot: &Snapshot,
         now: Instant,
     ) -> usize {
+        self.notice_address(egress, snapshot);
         let rings = Arc::clone(&self.rings);
         for taken in 0..INJECT_BUDGET {
             let Some(inject) = rings.poll_inject() else { return taken };
