@@ -164,9 +164,22 @@ impl Chatter {
         (self.state >> 33) as usize % bound
     }
 
+    /// Leaves so much in the shaper that it waits for a second.
+    fn fill_the_line(&self, world: &mut World) {
+        let (host, sockets) = &self.hosts[0];
+        for _ in 0..80 {
+            world.host(*host).udp_send(sockets[0], Endpoint::new(SERVER, 9), &data(1400));
+        }
+        world.run_for(Duration::from_millis(100));
+    }
+
     /// Lets so much time pass, with about thirty bursts of traffic in it.
     fn talk(&mut self, world: &mut World, span: Duration) {
-        let remotes = [SERVER, OTHER_SERVER, RESOLVER, Ipv4Addr::new(192, 0, 2, 1)];
+        // Some reach, some do not; the gateway is on the WAN's own link, and the last are the router's addresses.
+        let on_line = [1, 50, 70].map(|last| Ipv4Addr::new(198, 51, 100, last));
+        let remotes =
+            [&[SERVER, OTHER_SERVER, RESOLVER, Ipv4Addr::new(192, 0, 2, 1)], &on_line[..]];
+        let remotes = remotes.concat();
         for _ in 0..30 {
             let index = self.random(self.hosts.len());
             let which = self.random(4);
@@ -234,7 +247,7 @@ fn no_packet_leaves_untranslated_at_start_at_reload_at_lease_loss_or_change() {
         chatter.talk(world, secs(20));
 
         go_online(world);
-        chatter.talk(world, secs(5));
+        chatter.fill_the_line(world);
         let now = world.now;
         world.router().stack.release_wan(sim::now(now));
         chatter.talk(world, secs(5));
