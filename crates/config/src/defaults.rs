@@ -110,6 +110,13 @@ pub const TIMEOUT_TCP_ESTABLISHED: Duration = Duration::from_secs(7440);
 pub const TIMEOUT_TCP_TRANSITORY: Duration = Duration::from_secs(240);
 /// How long an ICMP query session lives idle, which is also the least (RFC 5508 REQ-2).
 pub const TIMEOUT_ICMP: Duration = Duration::from_secs(60);
+/// How long an external port goes to no other endpoint after its last use, which is also the least (RFC 6888
+/// REQ-8).
+pub const PORT_REST: Duration = Duration::from_secs(120);
+/// Ports at rest, of all hosts together: every port of TCP, UDP and ICMP.
+pub const PORTS_AT_REST_MAX: u32 = 3 * 65_536;
+/// Most ports at rest that may be asked for: those of a former address as well.
+pub const PORTS_AT_REST_LIMIT: u64 = 2 * 3 * 65_536;
 /// Shortest timeout even when short ones are allowed: an answer needs about a second.
 pub const TIMEOUT_MIN: Duration = Duration::from_secs(1);
 /// Longest timeout: beyond a week, state outlives what it was for.

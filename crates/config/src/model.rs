@@ -372,6 +372,8 @@ pub struct Nat {
     pub sessions_max: Option<usize>,
     /// Most mappings that one host may hold (RFC 6888 REQ-4).
     pub mappings_per_host_max: usize,
+    /// Most external ports at rest; beyond, some rest for less (RFC 6888 REQ-8).
+    pub ports_at_rest_max: u32,
     /// Whether hosts reach each other through the WAN address (RFC 4787 REQ-9).
     pub hairpinning: Hairpinning,
 }
@@ -403,6 +405,9 @@ pub struct NatTimeouts {
     /// ICMP query sessions (RFC 5508 REQ-2).
     #[serde(serialize_with = "as_duration")]
     pub icmp: Duration,
+    /// External ports without a session, for no other endpoint than their last (RFC 6888 REQ-8).
+    #[serde(serialize_with = "as_duration")]
+    pub port_rest: Duration,
 }
 
 /// Whether timeouts may be shorter than the RFCs allow.

@@ -454,6 +454,7 @@ mod dns_and_nat {
         refused(&timeout("tcp_established = \"2h\""), "below 2h 4m", remedy);
         refused(&timeout("tcp_transitory = \"239s\""), "below 4m", remedy);
         refused(&timeout("icmp = \"30s\""), "below 1m, the floor of RFC 5508 REQ-2", remedy);
+        refused(&timeout("port_rest = \"1m\""), "below 2m, the floor of RFC 6888 REQ-8", remedy);
     }
 
     #[test]
@@ -490,6 +491,16 @@ mod dns_and_nat {
         let with = |line: &str| changed("[nat]", &format!("[nat]\n{line} # HERE"));
         refused(&with("sessions_max = 0"), "`sessions_max` lies between 1024", "128 bytes");
         refused(&with("mappings_per_host_max = -1"), "between 64 and 196608", "65535 ports");
+        refused(&with("ports_at_rest_max = 400000"), "between 0 and 393216", "65535 ports");
+    }
+
+    #[test]
+    fn req6888_8_how_long_and_how_many_ports_rest_is_configurable() {
+        let lines = "[nat]\nports_at_rest_max = 0\n[nat.timeouts]\nport_rest = \"5m\"\n[dns]";
+        let file = changed("[nat]\n", "").replacen("[dns]", lines, 1);
+        let config = parse("x", &file.replace("mss_clamp = \"auto\"", "")).expect("accepted");
+        let nat = config.nat;
+        assert_eq!((nat.ports_at_rest_max, nat.timeouts.port_rest.as_secs()), (0, 300));
     }
 }
 

@@ -1,6 +1,7 @@
 //! What a session counts on: the mappings of its internal endpoints, and its contact.
 
 use std::net::Ipv4Addr;
+use std::sync::atomic::Ordering;
 
 use flow_table::{Hit, Pass};
 use packet::{External, Instant, Internal, Protocol};
@@ -104,7 +105,8 @@ impl Tables {
         // A held mapping stays in its table, with one exception: one that lost the race for its
         // internal key could be joined for a moment by its external one.
         if let Some(hit) = self.mapping_of(pass, protocol, bond) {
-            hit.value_at(0).release(&self.hosts, now);
+            let rests = hit.value_at(0).release(&self.hosts, now);
+            self.resting.fetch_add(i64::from(rests), Ordering::Relaxed);
         }
     }
 
@@ -112,16 +114,24 @@ impl Tables {
     /// to rest meanwhile it wakes, without regard to the quota.
     pub(crate) fn join_mapping(&self, pass: &Pass<'_>, bonds: &Bonds) -> bool {
         let hit = bonds.mapping.and_then(|bond| self.mapping_of(pass, bonds.protocol, bond));
-        hit.is_some_and(|hit| hit.value_at(0).join() || hit.value_at(0).wake(HostSlot::NONE))
+        hit.is_some_and(|hit| hit.value_at(0).join() || self.wake(hit.value_at(0), HostSlot::NONE))
     }
 
-    /// Takes a dead mapping out of the journal, before its owner removes it.
-    pub(crate) fn free_port(&self, hit: &Hit<'_, MappingKey, Mapping>) {
+    /// Wakes a mapping at rest.
+    pub(crate) fn wake(&self, mapping: &Mapping, slot: HostSlot) -> bool {
+        let woken = mapping.wake(slot);
+        self.resting.fetch_sub(i64::from(woken), Ordering::Relaxed);
+        woken
+    }
+
+    /// Takes a dead mapping out of the journal and the count, before its owner removes it.
+    pub(crate) fn bury(&self, hit: &Hit<'_, MappingKey, Mapping>) {
         let external = hit.key_at(1);
         if let Some(protocol) = external.protocol() {
             let internal = Internal(hit.key_at(0).endpoint());
             self.journal.free(protocol, internal, External(external.endpoint()));
         }
+        self.resting.fetch_sub(1, Ordering::Relaxed);
     }
 
     /// Whether the mapping of a session is held by any session.

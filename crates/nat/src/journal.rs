@@ -9,8 +9,8 @@
 //! A word counts if its stamp is the *claim* of its address, which a run takes when it first makes a
 //! mapping under the address, or *left*, the stamp under which [`PortJournal::resume`] gathers
 //! what earlier runs left behind. So an address that gives way to another needs no clearing. What
-//! was left is held for [`REST`]: it goes to no other internal endpoint, and its own gets it back
-//! first. Then it is forgotten.
+//! was left is held for as long as ports rest: it goes to no other internal endpoint, and its own
+//! gets it back first. Then it is forgotten.
 //!
 //! A mapping's word is written before its first packet leaves and cleared before its port can go
 //! to another: one relaxed store each, no system call. Every word stands for itself, so a crash at
@@ -22,10 +22,9 @@
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
 
 use packet::{Endpoint, External, Instant, Internal, Protocol};
-
-use crate::mapping::REST;
 
 /// Where a [`PortJournal`] keeps its words: memory that outlives the router.
 pub type JournalWords = Arc<dyn AsRef<[AtomicU64]> + Send + Sync>;
@@ -74,15 +73,16 @@ impl PortJournal {
     #[must_use]
     pub fn none() -> Self {
         let words: JournalWords = Arc::new(Vec::new());
-        Self::resume(words, Instant::ZERO)
+        Self::resume(words, Instant::ZERO, Duration::ZERO)
     }
 
-    /// Takes up what earlier runs left. Nobody else may use the words.
+    /// Takes up what earlier runs left, to be held for as long as ports rest. Nobody else may use the
+    /// words.
     ///
     /// Whatever they hold makes sense: zeroes are an empty journal, and of garbage most does not
     /// count. A crash on the way loses nothing.
     #[must_use]
-    pub fn resume(words: JournalWords, now: Instant) -> Self {
+    pub fn resume(words: JournalWords, now: Instant, rest: Duration) -> Self {
         let mut former = Vec::new();
         let all = (*words).as_ref();
         for index in 0..addresses_of(all) {
@@ -90,7 +90,7 @@ impl PortJournal {
         }
         former.sort_unstable();
         let (claim, hand) = (AtomicU32::new(u32::from(LEFT) + 1), AtomicUsize::new(HEADERS));
-        Self { words, former: former.into(), until: now + REST, claim, hand }
+        Self { words, former: former.into(), until: now + rest, claim, hand }
     }
 
     /// Ports that are held for those who had them, at about this time; for people.

@@ -291,7 +291,7 @@ impl Engine {
                     // A forward or service took the port. Its sessions end one by one, then the
                     // mapping can go.
                     if self.owners.mappings.owns(hit.id()) && hit.value_at(0).kill() {
-                        self.tables.free_port(&hit);
+                        self.tables.bury(&hit);
                         self.owners.mappings.remove(pass, hit.id());
                     }
                     return Err(DropReason::PortsExhausted);
@@ -316,7 +316,7 @@ impl Engine {
             return Ok(());
         }
         let slot = self.host_slot(internal, lan, policy)?;
-        if mapping.wake(slot) {
+        if self.tables.wake(mapping, slot) {
             return Ok(());
         }
         self.tables.hosts.release(slot);
@@ -350,6 +350,9 @@ impl Engine {
     ) -> Result<External, DropReason> {
         let address = policy.external.ok_or(DropReason::WanDown)?;
         let slot = self.host_slot(internal, lan, policy)?;
+        if self.tables.resting() > policy.ports_at_rest_max {
+            self.reclaim(pass, policy.ports_at_rest_max);
+        }
         let key = MappingKey::internal(protocol, internal, address);
         let mut refusal = DropReason::PortsExhausted;
         let journal = self.tables.journal.open(address, |other| policy.external == Some(other));
@@ -385,19 +388,19 @@ impl Engine {
         }
         self.tables.hosts.release(slot);
         if refusal == DropReason::MappingTableFull {
-            self.reclaim(pass);
+            self.reclaim(pass, 0);
         }
         Err(refusal)
     }
 
-    /// Gives up mappings at rest before their time.
-    fn reclaim(&mut self, pass: &Pass<'_>) {
+    /// Gives up mappings at rest before their time, while there are more than `spare`.
+    fn reclaim(&mut self, pass: &Pass<'_>, spare: u32) {
         let Self { tables, owners, .. } = self;
         owners.mappings.scan(pass, RECLAIM, |hit| {
-            if !hit.value_at(0).kill() {
+            if tables.resting() <= spare || !hit.value_at(0).kill() {
                 return Keep::Yes;
             }
-            tables.free_port(&hit);
+            tables.bury(&hit);
             Keep::No
         });
     }

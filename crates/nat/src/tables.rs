@@ -1,6 +1,7 @@
 //! What the workers share.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use flow_table::{Domain, EntryId, Hit, Key, Owner, Pass, Table, mix};
@@ -49,6 +50,8 @@ pub struct Tables {
     pub(crate) contacts: Arc<Table<ContactKey, Contact>>,
     pub(crate) hosts: Arc<Hosts>,
     pub(crate) journal: Arc<PortJournal>,
+    /// Mappings at rest. A worker may count down before another has counted up, hence the sign.
+    pub(crate) resting: Arc<AtomicI64>,
 }
 
 /// What one worker may write.
@@ -98,6 +101,7 @@ impl Tables {
             contacts: contact_table,
             hosts: Arc::new(Hosts::new(seed_of(4))),
             journal: Arc::new(journal),
+            resting: Arc::new(AtomicI64::new(0)),
         };
         let owners = session_owners.into_iter().zip(mapping_owners).zip(contact_owners);
         let engines = owners.enumerate().map(|(worker, ((sessions, mappings), contacts))| {
@@ -185,6 +189,12 @@ impl Tables {
     #[must_use]
     pub fn held_ports(&self, now: Instant) -> usize {
         self.journal.held(now)
+    }
+
+    /// Mappings at rest, at about one time.
+    pub(crate) fn resting(&self) -> u32 {
+        // Relaxed: a limit that is met within a few.
+        u32::try_from(self.resting.load(Ordering::Relaxed)).unwrap_or(0)
     }
 
     /// How full the tables are.

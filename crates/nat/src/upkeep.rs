@@ -33,9 +33,9 @@ impl Engine {
             keep_if(lives)
         });
         owners.mappings.scan(pass, due, |hit| {
-            let is_over = hit.value_at(0).retire(now);
+            let is_over = hit.value_at(0).retire(now, timeouts.port_rest);
             if is_over {
-                tables.free_port(&hit);
+                tables.bury(&hit);
             }
             keep_if(!is_over)
         });

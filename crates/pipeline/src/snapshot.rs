@@ -292,9 +292,11 @@ fn policy(
             tcp_opening: timeouts.tcp_transitory,
             tcp_closing: timeouts.tcp_transitory,
             icmp: timeouts.icmp,
+            port_rest: timeouts.port_rest,
         },
         reserved: nat::ReservedPorts::none()
             .with(Protocol::Udp, DHCP_SERVER_PORT..=DHCP_CLIENT_PORT),
         mappings_per_host_max: config.nat.mappings_per_host_max as u32,
+        ports_at_rest_max: config.nat.ports_at_rest_max,
     })
 }

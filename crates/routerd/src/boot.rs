@@ -75,7 +75,7 @@ pub fn assemble(config: &Config, path: &Path, clock: Clock) -> Result<Parts> {
     };
     let snapshot = Snapshot::build(config, &runtime).context("port forwards")?;
     let sessions = config.nat.sessions_max.unwrap_or_else(sessions_by_memory);
-    let journal = port_journal(&store, clock);
+    let journal = port_journal(config, &store, clock);
     let (tables, engines) = nat::Tables::with_journal(sessions, 1, journal, rng.random());
     let rings = Arc::new(Rings::new());
     let engine = engines.into_iter().next().context("an engine for the worker")?;
@@ -189,7 +189,7 @@ fn make_stack(
 
 /// The journal of external ports. Without one the router works as well; its ports are only not held after a
 /// crash.
-fn port_journal(store: &Store, clock: Clock) -> PortJournal {
+fn port_journal(config: &Config, store: &Store, clock: Clock) -> PortJournal {
     let words = PortJournal::words_for(JOURNAL_ADDRESSES);
     let opened = match store.open_words(JOURNAL_NAME, PortJournal::FORMAT, words) {
         Ok(opened) => opened,
@@ -203,10 +203,11 @@ fn port_journal(store: &Store, clock: Clock) -> PortJournal {
     if let Some(file) = &opened.moved_aside {
         warn!(file = %file.display(), "the port journal was unusable and is kept aside; ports in use before this start may be given to others at once");
     }
-    let journal = PortJournal::resume(Arc::new(opened.words), clock.now());
+    let rest = config.nat.timeouts.port_rest;
+    let journal = PortJournal::resume(Arc::new(opened.words), clock.now(), rest);
     let ports = journal.held(clock.now());
     if ports > 0 {
-        info!(ports, "external ports from before the start are held for two minutes");
+        info!(ports, ?rest, "external ports from before the start are held");
     }
     journal
 }

@@ -110,7 +110,8 @@ impl Router {
         let rng = StdRng::seed_from_u64(seed);
         let stack = LocalStack::new(settings, storage.wan.clone(), stored, rng, now(instant));
         let sessions = config.nat.sessions_max.unwrap_or(SESSIONS_DEFAULT);
-        let journal = PortJournal::resume(Arc::clone(&storage.ports), instant);
+        let journal =
+            PortJournal::resume(Arc::clone(&storage.ports), instant, config.nat.timeouts.port_rest);
         let (tables, engines) = Tables::with_journal(sessions, 1, journal, seed);
         let engine = engines.into_iter().next().context("an engine")?;
         let rings = Arc::new(Rings::new());

@@ -25,6 +25,8 @@ pub(crate) fn nat(mut section: Section<'_>) -> Nat {
     let range = defaults::MAPPINGS_PER_HOST_MIN..=defaults::MAPPINGS_PER_HOST_LIMIT;
     let mappings =
         section.number("mappings_per_host_max", range, "there are 65535 ports per protocol");
+    let range = 0..=defaults::PORTS_AT_REST_LIMIT;
+    let resting = section.number("ports_at_rest_max", range, "there are 65535 ports per protocol");
     let timeouts = timeouts(section.section("timeouts"), short_timeouts);
     section.finish();
     Nat {
@@ -35,6 +37,9 @@ pub(crate) fn nat(mut section: Section<'_>) -> Nat {
         mappings_per_host_max: mappings
             .and_then(|count| usize::try_from(count.value).ok())
             .unwrap_or(defaults::MAPPINGS_PER_HOST_MAX),
+        ports_at_rest_max: resting
+            .and_then(|count| u32::try_from(count.value).ok())
+            .unwrap_or(defaults::PORTS_AT_REST_MAX),
         hairpinning,
     }
 }
@@ -93,6 +98,7 @@ fn timeouts(mut section: Section<'_>, short: ShortTimeouts) -> NatTimeouts {
             "RFC 5382 REQ-5",
         ),
         icmp: read("icmp", defaults::TIMEOUT_ICMP, defaults::TIMEOUT_ICMP, "RFC 5508 REQ-2"),
+        port_rest: read("port_rest", defaults::PORT_REST, defaults::PORT_REST, "RFC 6888 REQ-8"),
     };
     section.finish();
     timeouts

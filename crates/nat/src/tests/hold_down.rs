@@ -1,10 +1,11 @@
-//! Ports across a kill -9: all that is left is the journal's memory.
+//! Ports that are held for their last endpoint: after use, and across a kill -9, where all that is left is the
+//! journal's memory.
 
 use super::*;
 
 /// A router that starts over memory that may hold what an earlier one left.
 fn start(words: &JournalWords, policy: Policy, now: Instant) -> Rig {
-    let journal = PortJournal::resume(words.clone(), now);
+    let journal = PortJournal::resume(words.clone(), now, policy.timeouts.port_rest);
     let (tables, engines) = Tables::with_journal(4096, 1, journal, now.as_nanos());
     let participant = tables.domain().participant().unwrap();
     Rig { tables, engines, participant, policy, now }
@@ -146,6 +147,19 @@ fn req6888_8_an_address_gives_way_to_a_newer_one_when_the_journal_is_full() {
 }
 
 #[test]
+fn req6888_8_how_long_ports_are_held_after_kill_9_is_configurable() {
+    let words = memory();
+    let timeouts = Timeouts { port_rest: secs(300), ..Timeouts::default() };
+    let mut rig = start(&words, Policy { timeouts, ..policy() }, Instant::from_secs(1000));
+    rig.map(ep(A, 5000)).unwrap();
+    let mut rig = rig.kill(&words);
+    rig.advance(secs(299));
+    assert_ne!(rig.map(ep(B, 5000)).unwrap().port, 5000);
+    rig.advance(secs(1));
+    assert_eq!(rig.map(ep(C, 5000)), Ok(ep(E, 5000)));
+}
+
+#[test]
 fn req6888_8_forwards_and_reserved_ports_are_not_held() {
     let words = memory();
     let mut rig = begin(&words);
@@ -217,4 +231,34 @@ fn req6888_8_a_kill_9_while_the_journal_is_taken_up_loses_nothing() {
         let mut rig = start(&words, policy(), rig.now);
         assert_ne!(rig.map(ep(B, 5000)).unwrap().port, 5000);
     }
+}
+
+#[test]
+fn req6888_8_how_long_ports_rest_is_configurable() {
+    let timeouts = Timeouts { port_rest: secs(600), ..Timeouts::default() };
+    let mut rig = Rig::new(Policy { timeouts, ..policy() });
+    rig.map(ep(A, 5000)).unwrap();
+    rig.advance(secs(300 + 590));
+    assert_ne!(rig.map(ep(B, 5000)).unwrap().port, 5000);
+    rig.advance(secs(12));
+    assert_eq!(rig.map(ep(C, 5000)), Ok(ep(E, 5000)));
+}
+
+#[test]
+fn req6888_8_how_many_ports_rest_is_configurable_and_none_in_use_gives_way() {
+    let mut rig = Rig::new(Policy { ports_at_rest_max: 10, ..policy() });
+    for port in 5000..5030 {
+        rig.map(ep(A, port)).unwrap();
+    }
+    assert_eq!(rig.tables.resting(), 0);
+    rig.advance(secs(200));
+    rig.map(ep(A, 5000)).unwrap();
+    rig.advance(secs(102));
+    assert_eq!(rig.tables.resting(), 29);
+    rig.map(ep(B, 9000)).unwrap();
+    assert_eq!((rig.tables.resting(), rig.tables.stats().mappings), (10, 12));
+    assert_eq!(rig.map(ep(A, 5000)), Ok(ep(E, 5000)), "it was in use");
+    rig.policy.ports_at_rest_max = 0;
+    rig.map(ep(B, 9001)).unwrap();
+    assert_eq!((rig.tables.resting(), rig.tables.stats().mappings), (0, 3));
 }

@@ -158,6 +158,7 @@ fn everything_is_given_back_in_the_end() {
     let stats = rig.tables.stats();
     assert_eq!((stats.sessions, stats.mappings, stats.contacts), (0, 0, 0));
     assert_eq!(rig.tables.hosts.total(), 0);
+    assert_eq!(rig.tables.resting.load(std::sync::atomic::Ordering::Relaxed), 0);
 }
 
 #[test]

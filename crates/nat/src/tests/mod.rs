@@ -57,6 +57,7 @@ fn policy() -> Policy {
         timeouts: Timeouts::default(),
         reserved: ReservedPorts::none().with(Protocol::Udp, 68..=68),
         mappings_per_host_max: 1_000_000,
+        ports_at_rest_max: 1_000_000,
     }
 }
 

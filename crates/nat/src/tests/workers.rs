@@ -126,6 +126,7 @@ fn counts_come_out_even_when_workers_race() {
     let stats = tables.stats();
     assert_eq!((stats.sessions, stats.mappings, stats.contacts), (0, 0, 0));
     assert_eq!(tables.hosts.total(), 0);
+    assert_eq!(tables.resting.load(std::sync::atomic::Ordering::Relaxed), 0);
 }
 
 /// A packet between a few endpoints in any direction.
