@@ -50,6 +50,12 @@ struct Segment {
     left: u16,
 }
 
+impl Segment {
+    fn of(index: usize, header: u64) -> Self {
+        Self { index, claim: (header >> 16) as u16, left: header as u16 }
+    }
+}
+
 impl PortJournal {
     /// What the layout is called, for storage that may hold something else. Native byte order.
     pub const FORMAT: u64 = u64::from_le_bytes(*b"zrports1");
@@ -101,8 +107,6 @@ impl PortJournal {
 
     /// Makes the words of an address usable, in place of another that `is_current` does not want.
     /// `None` if there is no room.
-    ///
-    /// Workers that meet a new address at the same moment may give it two parts; the first counts.
     pub(crate) fn open(
         &self,
         address: Ipv4Addr,
@@ -110,21 +114,22 @@ impl PortJournal {
     ) -> Option<Open<'_>> {
         let words = self.words();
         let headers = &words[..addresses_of(words)];
-        let known = headers.iter().position(|header| address_of(header) == address);
-        let index = match known {
-            Some(index) if segment(headers, index).claim != 0 => index,
-            Some(index) => self.take(headers, index, address, segment(headers, index).left)?,
-            None => {
-                let spare = |index: &usize| !is_current(address_of(&headers[*index]));
-                let age = |index: &usize| {
-                    let is_used = !address_of(&headers[*index]).is_unspecified();
-                    (is_used, segment(headers, *index).claim)
-                };
-                let oldest = (0..headers.len()).filter(spare).min_by_key(age)?;
-                self.take(headers, oldest, address, 0)?
+        for _ in 0..RETRIES {
+            let index = find(headers, address).or_else(|| oldest(headers, &is_current))?;
+            let seen = headers[index].load(Ordering::Relaxed);
+            let segment = Segment::of(index, seen);
+            let is_known = address_of(seen) == address;
+            if is_known && segment.claim != 0 {
+                return Some(Open { journal: self, words, segment });
             }
-        };
-        Some(Open { journal: self, words, segment: segment(headers, index) })
+            let claim = u16::try_from(self.claim.fetch_add(1, Ordering::Relaxed)).ok()?;
+            let left = if is_known { segment.left } else { 0 };
+            let next = header(address, claim, left);
+            // If it fails another worker was quicker, most likely with the same address.
+            let _ =
+                headers[index].compare_exchange(seen, next, Ordering::Relaxed, Ordering::Relaxed);
+        }
+        None
     }
 
     /// Frees the port of a mapping, if it is still this internal endpoint's.
@@ -132,10 +137,8 @@ impl PortJournal {
         let words = self.words();
         let headers = &words[..addresses_of(words)];
         let address = external.0.address;
-        let Some(index) = headers.iter().position(|header| address_of(header) == address) else {
-            return;
-        };
-        let segment = segment(headers, index);
+        let Some(index) = find(headers, address) else { return };
+        let segment = Segment::of(index, headers[index].load(Ordering::Relaxed));
         let Some(at) = place(segment.index, protocol, external.0.port) else { return };
         let own = word(internal.0, segment.claim);
         // Relaxed, like all accesses to the words: each is all there is.
@@ -161,18 +164,6 @@ impl PortJournal {
 
     fn words(&self) -> &[AtomicU64] {
         (*self.words).as_ref()
-    }
-
-    fn take(
-        &self,
-        headers: &[AtomicU64],
-        index: usize,
-        address: Ipv4Addr,
-        left: u16,
-    ) -> Option<usize> {
-        let claim = u16::try_from(self.claim.fetch_add(1, Ordering::Relaxed)).ok()?;
-        headers[index].store(header(address, claim, left), Ordering::Relaxed);
-        Some(index)
     }
 }
 
@@ -237,8 +228,9 @@ impl Open<'_> {
 
 /// Brings the words of one address that count under one stamp, and clears the others.
 fn gather(words: &[AtomicU64], index: usize, former: &mut Vec<(u64, u16)>) {
-    let Segment { claim, left, .. } = segment(words, index);
-    let address = address_of(&words[index]);
+    let seen = words[index].load(Ordering::Relaxed);
+    let Segment { claim, left, .. } = Segment::of(index, seen);
+    let address = address_of(seen);
     let ports = &words[HEADERS + index * SEGMENT..][..SEGMENT];
     if address.is_unspecified() {
         return;
@@ -267,17 +259,27 @@ fn addresses_of(words: &[AtomicU64]) -> usize {
     words.len().saturating_sub(HEADERS) / SEGMENT
 }
 
-fn segment(headers: &[AtomicU64], index: usize) -> Segment {
-    let header = headers[index].load(Ordering::Relaxed);
-    Segment { index, claim: (header >> 16) as u16, left: header as u16 }
+fn find(headers: &[AtomicU64], address: Ipv4Addr) -> Option<usize> {
+    headers.iter().position(|header| address_of(header.load(Ordering::Relaxed)) == address)
+}
+
+/// The words to give up: some that nobody has, else those of the address that has had them longest and
+/// is not current.
+fn oldest(headers: &[AtomicU64], is_current: impl Fn(Ipv4Addr) -> bool) -> Option<usize> {
+    let seen = headers.iter().map(|header| header.load(Ordering::Relaxed)).enumerate();
+    let spare = seen.filter(|(_, header)| !is_current(address_of(*header)));
+    let age = |(index, header): &(usize, u64)| {
+        (!address_of(*header).is_unspecified(), Segment::of(*index, *header).claim)
+    };
+    spare.min_by_key(age).map(|(index, _)| index)
 }
 
 fn header(address: Ipv4Addr, claim: u16, left: u16) -> u64 {
     u64::from(address.to_bits()) << 32 | u64::from(claim) << 16 | u64::from(left)
 }
 
-fn address_of(header: &AtomicU64) -> Ipv4Addr {
-    Ipv4Addr::from_bits((header.load(Ordering::Relaxed) >> 32) as u32)
+fn address_of(header: u64) -> Ipv4Addr {
+    Ipv4Addr::from_bits((header >> 32) as u32)
 }
 
 fn word(owner: Endpoint, stamp: u16) -> u64 {
@@ -319,6 +321,9 @@ const HEADERS: usize = 512;
 
 /// The stamp of what earlier runs left.
 const LEFT: u16 = 1;
+
+/// Attempts against other workers that take up an address.
+const RETRIES: usize = 4;
 
 /// Words looked at per call when forgetting: a microsecond, and done after some hundred calls.
 const FORGET: usize = 4096;
