@@ -27,7 +27,7 @@
 //!
 //! **Fast path**, per packet and free of this crate's tables but one line: look [`SessionKey`] up
 //! in [`Tables::sessions`], compare [`Flow::generation`] with the policy's, [`Flow::apply`],
-//! [`Flow::touch`], [`observe_tcp`]. **Slow path**, for the first packet of a session:
+//! [`Flow::touch`] or [`touch_tcp`]. **Slow path**, for the first packet of a session:
 //! [`Tables::resolve_external`] if it is addressed to the external address, then [`Engine::open`].
 //! **Upkeep**: [`Engine::expire`] once per batch.
 //!
@@ -73,21 +73,26 @@ mod engine;
 mod errors;
 mod flow;
 mod forwards;
+mod handshake;
 mod hosts;
 mod mapping;
 mod plan;
 mod policy;
 mod ports;
+mod quota;
 mod state;
 mod tables;
 #[cfg(test)]
 mod tests;
 mod tick;
 mod upkeep;
+mod window;
 
 pub use engine::{Engine, OpenRequest, Revalidation, Standing, Translation, standing};
+pub use errors::PendingError;
 pub use flow::{Direction, Flow, NextHop};
 pub use forwards::{FORWARDS_MAX, Forward, ForwardError, Forwards};
-pub use policy::{Filtering, Policy, ReservedPorts, Timeouts};
-pub use state::{State, observe_tcp};
+pub use handshake::{Accepted, Entry, Relay};
+pub use policy::{Filtering, Policy, Rate, ReservedPorts, Timeouts};
+pub use state::{State, expects, touch_tcp};
 pub use tables::{SessionHit, SessionInfo, SessionKey, Stats, Tables};

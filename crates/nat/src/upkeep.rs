@@ -27,7 +27,7 @@ impl Engine {
                 && !is_over(&hit, now, timeouts)
                 && (!first.happened(UNANSWERED) || is_welcome(tables, pass, &hit, unanswered));
             if !lives {
-                tables.release(pass, &Bonds::held_by(&hit), now);
+                tables.release_session(pass, &hit, now);
                 settle(&hit, unanswered);
             }
             keep_if(lives)

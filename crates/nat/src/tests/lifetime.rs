@@ -146,21 +146,43 @@ fn everything_is_given_back_in_the_end() {
 
 #[test]
 fn a_flood_of_first_packets_to_a_forward_leaves_room_for_hosts_inside() {
-    let forwards = Forwards::new(vec![forward(Protocol::Tcp, 80, ep(B, 80))]).unwrap();
+    let forwards = Forwards::new(vec![forward(Protocol::Udp, 80, ep(B, 80))]).unwrap();
     let mut rig = Rig::sized(400, 1, Policy { forwards, ..policy() });
     let flood = |rig: &mut Rig, ports: std::ops::Range<u16>| {
-        ports.filter(|port| rig.tcp_in(ep(R, *port), ep(E, 80), SYN).is_ok()).count()
+        ports.filter(|port| rig.udp_in(ep(R, *port), ep(E, 80)).is_ok()).count()
     };
     assert_eq!(flood(&mut rig, 1000..1400), 100);
-    let refused = rig.tcp_in(ep(R, 2000), ep(E, 80), SYN);
-    assert_eq!(refused, Err(DropReason::SessionTableFull));
-    assert!(rig.tcp_out(ep(A, 5000), ep(R, 80), SYN).is_ok());
+    assert_eq!(rig.udp_in(ep(R, 2000), ep(E, 80)), Err(DropReason::SessionTableFull));
+    assert!(rig.udp_out(ep(A, 5000), ep(R, 80)).is_ok());
     for port in 1000..1030 {
-        rig.tcp_out(ep(B, 80), ep(R, port), SYN_ACK).unwrap();
+        rig.udp_out(ep(B, 80), ep(R, port)).unwrap();
     }
     rig.expire();
     assert_eq!(flood(&mut rig, 2000..2400), 30, "as many as were answered");
-    rig.advance(secs(242));
-    assert_eq!(rig.sessions().len(), 30);
+    rig.advance(secs(302));
+    assert_eq!(rig.sessions().len(), 0);
     assert_eq!(flood(&mut rig, 3000..3400), 100);
+}
+
+#[test]
+fn upkeep_comes_round_a_full_table_within_its_budget() {
+    const SESSIONS: usize = 65_536;
+    const BUDGET: usize = 64;
+    let mut rig = Rig::sized(SESSIONS, 1, policy());
+    for n in 0..SESSIONS as u32 {
+        let host = Ipv4Addr::from_bits(0x0a00_0100 + n % 16);
+        rig.udp_out(ep(host, 5000), ep(Ipv4Addr::from_bits(0xc633_0000 + n), 9)).unwrap();
+    }
+    rig.now += secs(302);
+    let mut batches = 0;
+    while rig.tables.stats().sessions > 0 {
+        let before = rig.tables.stats().sessions;
+        rig.now += Duration::from_millis(1);
+        let pass = rig.participant.pass();
+        rig.engines[0].expire(&pass, rig.now, &rig.policy.timeouts, BUDGET);
+        drop(pass);
+        assert!(before - rig.tables.stats().sessions <= BUDGET);
+        batches += 1;
+    }
+    assert!(batches <= SESSIONS / BUDGET + 1, "{batches} batches");
 }
