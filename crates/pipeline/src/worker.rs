@@ -240,10 +240,11 @@ impl Worker {
         }
     }
 
-    /// Expires a bounded number of sessions; to be called once per batch and when idle.
-    pub fn expire(&mut self, snapshot: &Snapshot, now: Instant) {
+    /// Expires a bounded number of sessions; to be called once per batch and when idle. Returns
+    /// whether there was more to do.
+    pub fn expire(&mut self, snapshot: &Snapshot, now: Instant) -> bool {
         let pass = self.participant.pass();
-        self.engine.expire(&pass, now, &snapshot.nat.timeouts, EXPIRE_BUDGET);
+        self.engine.expire(&pass, now, &snapshot.nat.timeouts, EXPIRE_BUDGET)
     }
 
     /// Ends a session; returns whether there was one.

@@ -84,7 +84,7 @@ impl WorkerThread {
             self.worker.answer_unsolicited(&mut self.egress, &snapshot, now);
             self.egress.dequeue(now, &shared.counters);
             self.flush();
-            self.worker.expire(&snapshot, now);
+            busy |= self.worker.expire(&snapshot, now);
             if shared.rings.has_punts() {
                 self.wake_control();
             }
