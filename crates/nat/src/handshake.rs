@@ -15,7 +15,8 @@
 //!
 //! Whatever else comes meanwhile from the internal endpoint passes by the note too (a server may
 //! speak before the third segment, RFC 7413), from outside only the SYN again and a reset that the
-//! answer asked for. A flood overwrites notes; whoever it hits sends its SYN again.
+//! answer asked for. A flood overwrites notes; whoever it hits sends its SYN again, or the server
+//! its answer, which says all that the note did.
 
 use std::net::Ipv4Addr;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -31,6 +32,7 @@ use packet::{
 use crate::Policy;
 use crate::bonds::Bond;
 use crate::flow::{Direction, Flow, Links, NextHop, Rewrite};
+use crate::mapping::MappingKey;
 use crate::tables::Tables;
 use crate::window::Window;
 
@@ -187,7 +189,10 @@ impl Tables {
         if segment.is_first_syn() {
             return None;
         }
-        let known = self.pending(pass, datagram.source, datagram.destination, now, policy)?;
+        let known = match self.pending(pass, datagram.source, datagram.destination, now, policy) {
+            Some(known) => known,
+            None => self.recall(pass, datagram, segment, now, policy)?,
+        };
         let external = Endpoint::new(policy.external?, known.external_port);
         let answer = match known.answer {
             Some(before) if !segment.has(tcp::SYN) || before.initial == segment.sequence => {
@@ -221,6 +226,43 @@ impl Tables {
             Note::Write(handshake) => self.handshakes.write(&handshake),
             Note::Erase(handshake) => self.handshakes.erase(&handshake),
         }
+    }
+
+    /// What a SYN-ACK from inside tells of a SYN whose note was overwritten, if such a SYN would be
+    /// let in: else a connection that a flood hit would hang until its ends give up.
+    fn recall(
+        &self,
+        pass: &Pass<'_>,
+        datagram: &Datagram,
+        segment: &Segment,
+        now: Instant,
+        policy: &Policy,
+    ) -> Option<Handshake> {
+        if !segment.has(tcp::SYN) {
+            return None;
+        }
+        let (internal, remote) = (Internal(datagram.source), datagram.destination);
+        let external = match policy.forward_of(Protocol::Tcp, internal) {
+            Some(external) => external,
+            None => {
+                let key = MappingKey::internal(Protocol::Tcp, internal, policy.external?);
+                let hit = self.mappings.lookup(pass, &key)?;
+                let (mapping, external) = (hit.value_at(0), External(hit.key_at(1).endpoint()));
+                let filtering = policy.filtering_of(mapping.lan());
+                let admits = mapping.is_held()
+                    && self.admits(pass, filtering, Protocol::Tcp, external, remote.address);
+                admits.then_some(external)?
+            }
+        };
+        Some(Handshake {
+            internal: internal.0,
+            remote,
+            external_port: external.0.port,
+            at: stamp(now),
+            remote_next: segment.acknowledgement,
+            remote_scale: SCALE_MAX,
+            answer: None,
+        })
     }
 
     /// The external endpoint by which `remote` knows `internal` in a connection that is not open

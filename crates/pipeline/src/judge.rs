@@ -271,7 +271,8 @@ impl<'a> Judge<'a> {
             return Err(Ruling::Answer(ErrorKind::NetworkUnreachable, self.snapshot.no_route()));
         };
         // Before the policy: what was let in is answered.
-        if let Some(segment) = Segment::read(packet.frame(), datagram)
+        if route.egress == LinkId::WAN
+            && let Some(segment) = Segment::read(packet.frame(), datagram)
             && let Some(relay) =
                 self.tables.answer(self.pass, datagram, &segment, self.now, &self.snapshot.nat)
         {

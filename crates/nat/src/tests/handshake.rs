@@ -147,6 +147,23 @@ fn a_handshake_ends_with_what_let_it_in() {
 }
 
 #[test]
+fn an_answer_makes_up_for_a_note_that_a_flood_overwrote() {
+    let mut rig = rig();
+    assert_eq!(rig.tcp_out(SERVER, REMOTE, SYN_ACK), Ok((WEB, REMOTE)));
+    assert!(rig.tcp_in(REMOTE, WEB, ACK).is_ok());
+    assert_eq!(rig.states(), ["established"]);
+    let stranger = rig.tcp_out(ep(B, 81), REMOTE, SYN_ACK);
+    assert_eq!(stranger, Err(DropReason::TcpNoSession), "nothing would let the SYN in");
+    let mut rig = Rig::new(with_filtering(Filtering::EndpointIndependent));
+    rig.tcp_out(ep(A, 5000), ep(R2, 9), SYN).unwrap();
+    assert_eq!(rig.tcp_out(ep(A, 5000), REMOTE, SYN_ACK), Ok((ep(E, 5000), REMOTE)));
+    let mut rig = Rig::new(policy());
+    rig.tcp_out(ep(A, 5000), ep(R2, 9), SYN).unwrap();
+    let refused = rig.tcp_out(ep(A, 5000), REMOTE, SYN_ACK);
+    assert_eq!(refused, Err(DropReason::TcpNoSession));
+}
+
+#[test]
 fn two_external_ports_of_one_server_are_two_connections() {
     let forwards = [forward(Protocol::Tcp, 8080, SERVER), forward(Protocol::Tcp, 8081, SERVER)];
     let mut rig = Rig::new(with_forwards(forwards.into()));
