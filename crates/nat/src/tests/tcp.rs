@@ -17,7 +17,7 @@ fn established() -> Rig {
 }
 
 #[test]
-fn req7857_2_both_fins_close_and_leave_four_minutes() {
+fn rfc7857_2_both_fins_close_and_leave_four_minutes() {
     let mut rig = established();
     rig.tcp_in(SERVER, OUTSIDE, FIN_ACK).unwrap();
     assert_eq!(rig.states(), ["half-closed"]);
@@ -31,7 +31,7 @@ fn req7857_2_both_fins_close_and_leave_four_minutes() {
 }
 
 #[test]
-fn req7857_2_2_a_reset_passes_and_does_not_end_the_session() {
+fn rfc7857_2_2_a_reset_passes_and_does_not_end_the_session() {
     let mut rig = established();
     rig.advance(secs(3600));
     rig.tcp_in(SERVER, OUTSIDE, RST).unwrap();
@@ -43,7 +43,7 @@ fn req7857_2_2_a_reset_passes_and_does_not_end_the_session() {
 }
 
 #[test]
-fn req7857_2_2_traffic_after_a_forged_reset_shows_that_the_connection_lives() {
+fn rfc7857_2_2_traffic_after_a_forged_reset_shows_that_the_connection_lives() {
     for (reply_from_server, ingress) in [(true, LinkId::WAN), (false, LAN)] {
         let mut rig = established();
         rig.tcp_in(SERVER, OUTSIDE, RST).unwrap();
@@ -58,7 +58,7 @@ fn req7857_2_2_traffic_after_a_forged_reset_shows_that_the_connection_lives() {
 }
 
 #[test]
-fn req5382_2a_simultaneous_open_works() {
+fn req2a_simultaneous_open_works() {
     let mut rig = Rig::new(policy());
     rig.tcp_out(CLIENT, SERVER, SYN).unwrap();
     assert_eq!(rig.tcp_in(SERVER, OUTSIDE, SYN), Ok((SERVER, CLIENT)));
