@@ -492,6 +492,25 @@ mod dns_and_nat {
         refused(&with("sessions_max = 0"), "`sessions_max` lies between 1024", "128 bytes");
         refused(&with("mappings_per_host_max = -1"), "between 64 and 196608", "65535 ports");
         refused(&with("ports_at_rest_max = 400000"), "between 0 and 393216", "65535 ports");
+        refused(&with("sessions_per_host_max = 63"), "between 64 and", "half of all");
+        for key in ["new_flows_per_host_per_second", "new_flows_burst"] {
+            refused(&with(&format!("{key} = 9")), "between 10 and 10000000", "a few hundred");
+        }
+    }
+
+    #[test]
+    fn what_becomes_of_an_unsolicited_syn_is_one_of_two_words() {
+        let with = |line: &str| changed("[nat]", &format!("[nat]\n{line} # HERE"));
+        refused(&with("unsolicited_syn = \"silnt\""), "`silnt`", "did you mean `silent`?");
+        let config = parse("x", &with("unsolicited_syn = \"answer\"")).unwrap();
+        assert_eq!(config.nat.unsolicited_syn, config::UnsolicitedSyn::Answer);
+    }
+
+    #[test]
+    fn req4787_5a_a_dns_timeout_has_a_floor_of_its_own() {
+        refused(&timeout("udp_dns = \"9s\""), "below 10s, the floor of RFC 5452 §10", "allow");
+        let config = parse("x", &timeout("udp_dns = \"10s\"")).unwrap();
+        assert_eq!(config.nat.timeouts.udp_dns.as_secs(), 10);
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::net::Ipv4Addr;
 use std::sync::atomic::Ordering;
 
 use flow_table::{Hit, Pass};
-use packet::{External, Instant, Internal, Protocol};
+use packet::{External, Instant, Internal, LinkId, Protocol};
 
 use crate::flow::{Direction, HOLDS_CONTACT, HOLDS_MAPPING, HOLDS_TARGET, UNANSWERED};
 use crate::hosts::HostSlot;
@@ -83,7 +83,13 @@ impl Bonds {
 }
 
 impl Tables {
-    /// Gives back what a session held.
+    /// Gives back what a session held, and its place in its host's quota.
+    pub(crate) fn release_session(&self, pass: &Pass<'_>, hit: &SessionHit<'_>, now: Instant) {
+        self.release(pass, &Bonds::held_by(hit), now);
+        self.sessions_of.release_one(quota_holder(hit));
+    }
+
+    /// Gives back mappings and contact.
     pub(crate) fn release(&self, pass: &Pass<'_>, bonds: &Bonds, now: Instant) {
         if let Some(bond) = bonds.mapping {
             if bonds.has(HOLDS_MAPPING) {
@@ -168,6 +174,18 @@ impl Tables {
                 let [key, _] = ContactKey::new(protocol, external, remote);
                 self.contacts.lookup(pass, &key).is_some_and(|hit| hit.value_at(0).is_held())
             }
+        }
+    }
+}
+
+/// The internal address that a session counts for: of the host that opened it, or that it came in
+/// for. The router's own count for nobody.
+fn quota_holder(hit: &SessionHit<'_>) -> Option<Ipv4Addr> {
+    let first = hit.value_at(0);
+    match first.direction() {
+        Direction::Inbound => Some(first.destination().address),
+        Direction::Outbound | Direction::Hairpin | Direction::Routed => {
+            (first.ingress() != LinkId::LOCAL).then(|| hit.key_at(0).0.source().address)
         }
     }
 }

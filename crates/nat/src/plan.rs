@@ -53,10 +53,12 @@ impl Plan {
 
     /// What the session holds already.
     pub(crate) fn bonds(&self) -> Bonds {
-        let inbound = self.traits & DIRECTION == Direction::Inbound as u8;
+        let protocol = self.key.protocol();
+        let waits =
+            self.traits & DIRECTION == Direction::Inbound as u8 && protocol != Protocol::Tcp;
         Bonds {
-            protocol: self.key.protocol(),
-            traits: if inbound { self.traits & !HOLDS_MAPPING } else { self.traits },
+            protocol,
+            traits: if waits { self.traits & !HOLDS_MAPPING } else { self.traits },
             mapping: self.mapping,
             target: self.target,
             remote: self.key.destination().address,
@@ -111,16 +113,14 @@ impl Engine {
         match request.translation {
             Translation::Outbound => self.plan_outbound(pass, request, policy, now),
             Translation::Inbound(internal) => {
-                first_segment(datagram)?;
-                let bond = Bond { internal, external: External(datagram.destination) };
+                if datagram.protocol() == Protocol::Tcp {
+                    return Err(DropReason::TcpNoSession);
+                }
                 // It holds the mapping when it is answered, see `upkeep`.
-                let enter: (u8, fn(&Mapping) -> bool) = (HOLDS_MAPPING, Mapping::is_held);
-                let protocol = datagram.protocol();
-                let traits = Direction::Inbound as u8
-                    | self.enter_target(pass, protocol, bond, policy, enter)?;
-                let key = datagram.key(Side::Outside);
-                let (source, destination) = (datagram.source, internal.0);
-                Ok(Plan { key, source, destination, traits, mapping: Some(bond), target: None })
+                self.plan_inbound(pass, datagram, internal, policy, Mapping::is_held)
+            }
+            Translation::Accepted(accepted) => {
+                self.plan_inbound(pass, datagram, accepted.internal, policy, Mapping::join)
             }
             Translation::Hairpin(internal) => {
                 first_segment(datagram)?;
@@ -136,6 +136,23 @@ impl Engine {
                 Ok(Plan { key, source, destination, traits, mapping: None, target: None })
             }
         }
+    }
+
+    fn plan_inbound(
+        &mut self,
+        pass: &Pass<'_>,
+        datagram: &Datagram,
+        internal: Internal,
+        policy: &Policy,
+        enter: fn(&Mapping) -> bool,
+    ) -> Result<Plan, DropReason> {
+        let bond = Bond { internal, external: External(datagram.destination) };
+        let holds = (HOLDS_MAPPING, enter);
+        let traits = Direction::Inbound as u8
+            | self.enter_target(pass, datagram.protocol(), bond, policy, holds)?;
+        let key = datagram.key(Side::Outside);
+        let (source, destination) = (datagram.source, internal.0);
+        Ok(Plan { key, source, destination, traits, mapping: Some(bond), target: None })
     }
 
     fn plan_outbound(

@@ -146,6 +146,20 @@ pub struct Policy {
     /// Most mappings at rest, of all hosts together; beyond, some give their port up early (RFC 6888
     /// REQ-8).
     pub ports_at_rest_max: u32,
+    /// Most sessions that one internal address may have, whoever opened them (RFC 6888 REQ-5);
+    /// `None`: half of the table, so that the other hosts always find as much as it has.
+    pub sessions_per_host_max: Option<u32>,
+    /// How fast one internal address may open sessions.
+    pub new_sessions: Rate,
+}
+
+/// A rate with a burst, per internal address (RFC 6888 REQ-4c, REQ-5).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Rate {
+    /// Sustained, above 0.
+    pub per_second: u32,
+    /// Back to back after a rest, above 0.
+    pub burst: u32,
 }
 
 impl Policy {

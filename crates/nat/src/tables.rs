@@ -10,7 +10,8 @@ use packet::{
 };
 
 use crate::flow::{Direction, Flow};
-use crate::hosts::Hosts;
+use crate::handshake::Handshakes;
+use crate::hosts::{Hosts, Rates};
 use crate::mapping::{Contact, ContactKey, Mapping, MappingKey};
 use crate::plan::first_segment;
 use crate::state::{State, life};
@@ -41,17 +42,22 @@ impl Key for SessionKey {
 /// A session found by one of its directions. Side 0 is the direction of its first packet.
 pub type SessionHit<'a> = Hit<'a, SessionKey, Flow>;
 
-/// The shared state: sessions, mappings, contacts, and the hosts' quotas.
+/// The shared state: sessions, mappings, contacts, the hosts' quotas, handshakes from outside.
 #[derive(Clone)]
 pub struct Tables {
     domain: Arc<Domain>,
     sessions: Arc<Table<SessionKey, Flow>>,
     pub(crate) mappings: Arc<Table<MappingKey, Mapping>>,
     pub(crate) contacts: Arc<Table<ContactKey, Contact>>,
+    /// Mappings of each internal address.
     pub(crate) hosts: Arc<Hosts>,
     pub(crate) journal: Arc<PortJournal>,
     /// Mappings at rest. A worker may count down before another has counted up, hence the sign.
     pub(crate) resting: Arc<AtomicI64>,
+    /// Sessions of each internal address.
+    pub(crate) sessions_of: Arc<Hosts>,
+    pub(crate) rates: Arc<Rates>,
+    pub(crate) handshakes: Arc<Handshakes>,
 }
 
 /// What one worker may write.
@@ -102,11 +108,14 @@ impl Tables {
             hosts: Arc::new(Hosts::new(seed_of(4))),
             journal: Arc::new(journal),
             resting: Arc::new(AtomicI64::new(0)),
+            sessions_of: Arc::new(Hosts::new(seed_of(5))),
+            rates: Arc::new(Rates::new(seed_of(6))),
+            handshakes: Arc::new(Handshakes::new(seed_of(7))),
         };
         let owners = session_owners.into_iter().zip(mapping_owners).zip(contact_owners);
         let engines = owners.enumerate().map(|(worker, ((sessions, mappings), contacts))| {
             let owners = Owners { sessions, mappings, contacts };
-            Engine::new(tables.clone(), owners, seed_of(5 + worker as u64))
+            Engine::new(tables.clone(), owners, seed_of(8 + worker as u64))
         });
         let engines = engines.collect();
         (tables, engines)
@@ -154,7 +163,8 @@ impl Tables {
     /// nothing.
     ///
     /// # Errors
-    /// [`DropReason::NoMapping`], [`DropReason::FilterDenied`] or [`DropReason::TcpNoSession`].
+    /// [`DropReason::NoMapping`], [`DropReason::FilterDenied`] or [`DropReason::TcpNoSession`]. What
+    /// a TCP segment from outside may do is for [`Self::entry`] to say.
     pub fn resolve_external(
         &self,
         pass: &Pass<'_>,
@@ -168,7 +178,10 @@ impl Tables {
         }
         let external = External(datagram.destination);
         if let Some(internal) = policy.forward_to(protocol, external) {
-            return first_segment(datagram).map(|()| internal);
+            return match side {
+                Side::Inside => first_segment(datagram).map(|()| internal),
+                Side::Outside => Ok(internal),
+            };
         }
         let key = MappingKey::external(protocol, external);
         let hit = self.mappings.lookup(pass, &key).ok_or(DropReason::NoMapping)?;
@@ -176,10 +189,12 @@ impl Tables {
         if !mapping.is_held() {
             return Err(DropReason::NoMapping);
         }
-        first_segment(datagram)?;
         let filtering = policy.filtering_of(mapping.lan());
         let remote = datagram.source.address;
-        if side == Side::Outside && !self.admits(pass, filtering, protocol, external, remote) {
+        if side == Side::Inside {
+            first_segment(datagram)?;
+        } else if !self.admits(pass, filtering, protocol, external, remote) {
+            first_segment(datagram)?;
             return Err(DropReason::FilterDenied);
         }
         Ok(Internal(hit.key_at(0).endpoint()))

@@ -16,6 +16,7 @@ use crate::path::{self, Lane};
 use crate::rings::{Inject, Punted, Rings};
 use crate::snapshot::Snapshot;
 use crate::step::Tag;
+use crate::unsolicited::Unsolicited;
 use crate::verdict::Verdict;
 
 /// Sessions looked at for expiry in one batch. A full table of a million is swept in 16,000 batches, which
@@ -32,6 +33,7 @@ pub struct Worker {
     pub(crate) participant: Participant,
     pub(crate) neighbours: Arc<Neighbours>,
     pub(crate) limit: IcmpLimit,
+    pub(crate) unsolicited: Unsolicited,
     pub(crate) lanes: Vec<Lane>,
     pub(crate) verdicts: Vec<Verdict>,
     pub(crate) tags: Vec<Tag>,
@@ -59,6 +61,7 @@ impl Worker {
             tables,
             neighbours,
             limit: IcmpLimit::default(),
+            unsolicited: Unsolicited::new(),
             lanes: Vec::with_capacity(BATCH_MAX),
             verdicts: Vec::with_capacity(BATCH_MAX),
             tags: Vec::with_capacity(BATCH_MAX),
@@ -237,10 +240,26 @@ impl Worker {
         self.one = one;
     }
 
-    /// Expires a bounded number of sessions; to be called once per batch and when idle.
-    pub fn expire(&mut self, snapshot: &Snapshot, now: Instant) {
+    /// When [`Self::answer_unsolicited`] has something to do.
+    #[must_use]
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        self.unsolicited.poll_timeout()
+    }
+
+    /// Answers the SYNs from outside whose six seconds are over (RFC 5382 REQ-4).
+    pub fn answer_unsolicited(&mut self, egress: &mut Egress, snapshot: &Snapshot, now: Instant) {
+        if self.poll_timeout().is_some_and(|due| due <= now) {
+            let pass = self.participant.pass();
+            let out = (egress, &*self.counters);
+            self.unsolicited.answer((&self.tables, &pass), &mut self.limit, out, snapshot, now);
+        }
+    }
+
+    /// Expires a bounded number of sessions; to be called once per batch and when idle. Returns
+    /// whether there was more to do.
+    pub fn expire(&mut self, snapshot: &Snapshot, now: Instant) -> bool {
         let pass = self.participant.pass();
-        self.engine.expire(&pass, now, &snapshot.nat.timeouts, EXPIRE_BUDGET);
+        self.engine.expire(&pass, now, &snapshot.nat.timeouts, EXPIRE_BUDGET)
     }
 
     /// Ends a session; returns whether there was one.

@@ -195,6 +195,7 @@ impl Router {
     /// Does what is due.
     pub fn handle_timeout(&mut self, instant: Instant) {
         self.worker.expire(&self.snapshot, instant);
+        self.worker.answer_unsolicited(&mut self.egress, &self.snapshot, instant);
         if self.stack.poll_timeout(instant).is_some_and(|due| due <= instant) {
             self.stack.handle_timeout(now(instant));
         }

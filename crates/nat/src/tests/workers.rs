@@ -70,7 +70,10 @@ fn req1_req3_hold_while_workers_race_for_the_same_endpoints() {
                     let packet = udp(internal, ep(R, 1 + worker as u16));
                     let datagram = datagram(&packet);
                     let pass = participant.pass();
-                    let request = request(&engine, &pass, &datagram, LAN, policy).unwrap();
+                    let request =
+                        request(&engine, &pass, (&datagram, None), LAN, policy, Instant::ZERO)
+                            .unwrap()
+                            .unwrap();
                     engine.open(&pass, &request, policy, Instant::ZERO).unwrap();
                 }
             });
@@ -155,7 +158,8 @@ fn step(
     let side = if ingress == LAN { Side::Inside } else { Side::Outside };
     let key = SessionKey(datagram.key(side));
     if engine.tables().sessions().lookup(pass, &key).is_none() {
-        let Ok(request) = request(engine, pass, &datagram, ingress, policy) else { return };
+        let packet = (&datagram, None);
+        let Ok(Ok(request)) = request(engine, pass, packet, ingress, policy, now) else { return };
         let _ = engine.open(pass, &request, policy, now);
     }
     let tables = engine.tables().clone();
