@@ -26,8 +26,8 @@
 //! ICMP error finds its session by reversing what it embeds ([`Tables::translate_error`]).
 //!
 //! **Fast path**, per packet and free of this crate's tables but one line: look [`SessionKey`] up
-//! in [`Tables::sessions`], compare [`Flow::generation`] with the policy's, [`expects`] of a reset, [`Flow::apply`],
-//! [`Flow::touch`] or [`touch_tcp`]. **Slow path**, for the first packet of a session:
+//! in [`Tables::sessions`], compare [`Flow::generation`] with the policy's, ask [`expects`] about a
+//! reset, [`Flow::apply`], [`Flow::touch`] or [`touch_tcp`]. **Slow path**, for the first packet of a session:
 //! [`Tables::resolve_external`] if it is addressed to the external address, then [`Engine::open`].
 //! **Upkeep**: [`Engine::expire`] once per batch.
 //!
@@ -72,7 +72,7 @@
 //!
 //! **Limits.** Sessions: as many as the tables were made for. Mappings: every port of two
 //! addresses. Mappings, sessions and new sessions per second of a host: see [`Policy`], over 16,384
-//! hosts. Handshakes from outside: 65,536, the newer overwrites the older. Forwards:
+//! hosts. Handshakes from outside: 98,304, the newer overwrites the older. Forwards:
 //! [`FORWARDS_MAX`]. Work per new flow: about a thousand ports looked at, and that only when nearly
 //! all are taken.
 //!
