@@ -5,12 +5,13 @@ use std::time::Duration;
 use toml::de::DeValue;
 
 use crate::defaults;
-use crate::document::{Section, choose};
+use crate::document::{At, Section, choose};
 use crate::fault::Fault;
-use crate::model::{Hairpinning, MssClamp, Nat, NatTimeouts, ShortTimeouts};
+use crate::model::{ForwardHost, Hairpinning, MssClamp, Nat, NatTimeouts, ShortTimeouts};
 use crate::value;
 
-pub(crate) fn nat(mut section: Section<'_>) -> Nat {
+/// Reads the translation, and where the host is named that gets what nothing else takes.
+pub(crate) fn nat(mut section: Section<'_>) -> (Nat, Option<At<ForwardHost>>) {
     let mss_clamp = mss_clamp(&mut section).unwrap_or(MssClamp::Auto);
     let short_timeouts = match section.flag("allow_short_timeouts") {
         Some(flag) if flag.value => ShortTimeouts::Allowed,
@@ -25,9 +26,12 @@ pub(crate) fn nat(mut section: Section<'_>) -> Nat {
     let range = defaults::MAPPINGS_PER_HOST_MIN..=defaults::MAPPINGS_PER_HOST_LIMIT;
     let mappings =
         section.number("mappings_per_host_max", range, "there are 65535 ports per protocol");
+    let dmz_host = section.text("dmz_host", |text| {
+        ForwardHost::parse(text).ok_or_else(|| Fault::HostName { given: text.to_owned() })
+    });
     let timeouts = timeouts(section.section("timeouts"), short_timeouts);
     section.finish();
-    Nat {
+    let nat = Nat {
         mss_clamp,
         timeouts,
         short_timeouts,
@@ -36,7 +40,9 @@ pub(crate) fn nat(mut section: Section<'_>) -> Nat {
             .and_then(|count| usize::try_from(count.value).ok())
             .unwrap_or(defaults::MAPPINGS_PER_HOST_MAX),
         hairpinning,
-    }
+        dmz_host: dmz_host.as_ref().map(|host| host.value.clone()),
+    };
+    (nat, dmz_host)
 }
 
 fn mss_clamp(section: &mut Section<'_>) -> Option<MssClamp> {
