@@ -87,7 +87,7 @@ mod upkeep;
 
 pub use engine::{Engine, OpenRequest, Revalidation, Standing, Translation, standing};
 pub use flow::{Direction, Flow, NextHop};
-pub use forwards::{FORWARDS_MAX, Forward, ForwardError, Forwards};
-pub use policy::{Filtering, Policy, ReservedPorts, Timeouts};
+pub use forwards::{FORWARDS_MAX, Forward, ForwardError, Forwards, Hairpin};
+pub use policy::{Dmz, DmzEcho, Filtering, Policy, ReservedPorts, Timeouts};
 pub use state::{State, observe_tcp};
 pub use tables::{SessionHit, SessionInfo, SessionKey, Stats, Tables};

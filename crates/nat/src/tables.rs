@@ -11,7 +11,7 @@ use packet::{
 use crate::flow::{Direction, Flow};
 use crate::hosts::Hosts;
 use crate::mapping::{Contact, ContactKey, Mapping, MappingKey};
-use crate::plan::first_segment;
+use crate::plan::{first_for_dmz, first_segment};
 use crate::state::{State, life};
 use crate::{Engine, Policy, Timeouts};
 
@@ -133,8 +133,32 @@ impl Tables {
     /// nothing.
     ///
     /// # Errors
-    /// [`DropReason::NoMapping`], [`DropReason::FilterDenied`] or [`DropReason::TcpNoSession`].
+    /// [`DropReason::NoMapping`], [`DropReason::FilterDenied`], [`DropReason::ForwardSource`],
+    /// [`DropReason::HairpinDisabled`] or [`DropReason::TcpNoSession`].
     pub fn resolve_external(
+        &self,
+        pass: &Pass<'_>,
+        datagram: &Datagram,
+        side: Side,
+        policy: &Policy,
+    ) -> Result<Internal, DropReason> {
+        let protocol = datagram.protocol();
+        let external = External(datagram.destination);
+        if let Some(forward) = policy.forward_at(protocol, external) {
+            forward.admits(datagram.source.address, side)?;
+            first_segment(datagram)?;
+            return policy.forward_to(protocol, external).ok_or(DropReason::NoMapping);
+        }
+        match self.resolve_mapping(pass, datagram, side, policy) {
+            Err(DropReason::NoMapping) if side == Side::Outside => {
+                let internal = policy.dmz_to(protocol, external).ok_or(DropReason::NoMapping)?;
+                first_for_dmz(datagram).map(|()| internal)
+            }
+            resolved => resolved,
+        }
+    }
+
+    fn resolve_mapping(
         &self,
         pass: &Pass<'_>,
         datagram: &Datagram,
@@ -146,9 +170,6 @@ impl Tables {
             return Err(DropReason::NoMapping);
         }
         let external = External(datagram.destination);
-        if let Some(internal) = policy.forward_to(protocol, external) {
-            return first_segment(datagram).map(|()| internal);
-        }
         let key = MappingKey::external(protocol, external);
         let hit = self.mappings.lookup(pass, &key).ok_or(DropReason::NoMapping)?;
         let mapping = hit.value_at(0);
