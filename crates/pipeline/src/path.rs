@@ -51,6 +51,8 @@ fn run(batch: &mut Batch, worker: &mut Worker, snapshot: &Snapshot, now: Instant
         lanes,
         verdicts,
         tags,
+        rings,
+        log_full_at,
         ..
     } = worker;
     lanes.clear();
@@ -74,8 +76,20 @@ fn run(batch: &mut Batch, worker: &mut Worker, snapshot: &Snapshot, now: Instant
         }
     }
     let pass = participant.pass();
-    let judge = Judge { tables, neighbours, pass: &pass, snapshot, side };
-    let mut step = Step { engine, tables, neighbours, limit, counters, judge, snapshot, now, side };
+    let judge = Judge { tables, neighbours, pass: &pass, snapshot, side, now };
+    let mut step = Step {
+        engine,
+        tables,
+        neighbours,
+        limit,
+        counters,
+        rings,
+        log_full_at,
+        judge,
+        snapshot,
+        now,
+        side,
+    };
     for (packet, lane) in batch.packets_mut().iter_mut().zip(lanes.iter()) {
         let (verdict, tag) = match lane {
             Lane::Flow(datagram, hash) => step.decide(packet, datagram, *hash),

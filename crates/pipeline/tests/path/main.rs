@@ -14,5 +14,7 @@ mod lanes;
 mod local;
 mod offloads;
 mod outbound;
+mod policy;
 mod random;
 mod reload;
+mod strangers;
