@@ -273,8 +273,8 @@ fn only(rule: &Rule) -> String {
     add("from ", &rule.source);
     add("to ", &rule.destination);
     add("dscp ", &rule.dscp.iter().map(u8::to_string).collect::<Vec<_>>());
-    add("", rule.rate.as_ref().map_or(&[], std::slice::from_ref));
-    add("", rule.schedule.as_ref().map_or(&[], std::slice::from_ref));
+    add("", rule.rate.as_slice());
+    add("", rule.schedule.as_slice());
     if rule.log {
         parts.push("logged".to_owned());
     }
