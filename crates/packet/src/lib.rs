@@ -22,6 +22,7 @@ mod parse;
 mod ranges;
 mod reason;
 pub mod reset;
+mod segment;
 mod time;
 
 pub use address::{LinkId, MacAddr, ParseMacError, WorkerId};
@@ -34,4 +35,5 @@ pub use endpoint::{Endpoint, External, FlowKey, Internal, Protocol, Remote, Side
 pub use parse::{Arp, Datagram, IcmpKind, L4, Parsed, parse};
 pub use ranges::{AddressSet, PortSet, RangeSet};
 pub use reason::{DropReason, PuntReason};
+pub use segment::Segment;
 pub use time::Instant;

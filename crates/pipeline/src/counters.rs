@@ -97,6 +97,8 @@ pub struct Counters {
     pub opened: Counter,
     /// Matches of rules that were to be logged, but came too fast.
     pub unlogged: Counter,
+    /// Segments of connections from outside that passed before there was a session.
+    pub relayed: Counter,
     links: Vec<CachePadded<LinkCounts>>,
 }
 
@@ -105,6 +107,7 @@ impl Default for Counters {
         Self {
             opened: Counter::default(),
             unlogged: Counter::default(),
+            relayed: Counter::default(),
             links: (0..LINKS_MAX).map(|_| CachePadded::default()).collect(),
         }
     }

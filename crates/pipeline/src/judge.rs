@@ -5,16 +5,19 @@
 
 use std::net::Ipv4Addr;
 
-use config::Hairpinning;
+use config::{Hairpinning, UnsolicitedSyn};
 use firewall::{FirstPacket, Zone};
 use flow_table::{Hash, Pass};
 use forwarding::{NeighbourRef, Neighbours, Route};
-use nat::{Direction, NextHop, SessionHit, SessionKey, Standing, Tables, Translation};
+use nat::{
+    Direction, Entry, NextHop, PendingError, Relay, SessionHit, SessionKey, Standing, Tables,
+    Translation,
+};
 use packet::header::destination_mac;
 use packet::icmp::{self, ErrorKind};
 use packet::{
     Datagram, DropReason, Endpoint, IcmpKind, Instant, Internal, L4, LinkId, MacAddr, PacketBuf,
-    Protocol, PuntReason, Side,
+    Protocol, PuntReason, Segment, Side,
 };
 
 use crate::rules::{Denial, RuleId, Saying};
@@ -40,8 +43,12 @@ pub(crate) struct Judge<'a> {
 pub(crate) enum Ruling {
     /// It opens a flow.
     Open(Opening),
+    /// It is of a TCP connection from outside that is not open yet, and passes without a flow.
+    Relay(Relay, NextHop),
     /// It is an ICMP error, and goes on translated by the flow of the packet that it embeds.
     Error,
+    /// It is an ICMP error about a connection from outside that is not open yet.
+    PendingError(PendingError, NextHop),
     /// It is the router's own and goes on as it is.
     Own(NextHop),
     /// It is for the router itself, and perhaps a rule says so.
@@ -50,6 +57,9 @@ pub(crate) enum Ruling {
     Denied(Denial),
     /// It is answered by an ICMP error, or dropped for the reason if none may be sent.
     Answer(ErrorKind, DropReason),
+    /// It is a SYN from outside that nobody asked for: dropped for the reason, and answered in six
+    /// seconds if nobody has asked by then.
+    AnswerLater(DropReason),
     /// There is nothing else to do.
     Final(Verdict),
 }
@@ -108,12 +118,31 @@ impl<'a> Judge<'a> {
         let ruling = ruling.unwrap_or_else(|refusal| refusal);
         match ruling {
             // A packet that must not go on opens nothing.
-            Ruling::Open(opening) => match self.fit_on(packet, datagram, opening.forward.egress) {
+            Ruling::Open(opening) => match self.may_open(packet, datagram, &opening) {
+                Ok(()) => ruling,
+                Err(refusal) => refusal,
+            },
+            Ruling::Relay(_, hop) => match self.fit_on(packet, datagram, hop.egress) {
                 Ok(()) => ruling,
                 Err(refusal) => refusal,
             },
             other => other,
         }
+    }
+
+    /// Whether the packet can go on, and its host open one more.
+    fn may_open(
+        &self,
+        packet: &PacketBuf,
+        datagram: &Datagram,
+        opening: &Opening,
+    ) -> Result<(), Ruling> {
+        self.fit_on(packet, datagram, opening.forward.egress)?;
+        if self.side == Side::Inside && packet.ingress != LinkId::LOCAL {
+            let host = datagram.source.address;
+            self.tables.check_host(host, &self.snapshot.nat, self.now)?;
+        }
+        Ok(())
     }
 
     /// Whether a flow that was made under another configuration still agrees with this one; `None` if that can't
@@ -128,6 +157,12 @@ impl<'a> Judge<'a> {
             Standing::Agrees if allowed.is_none() => None,
             standing => Some(standing),
         }
+    }
+
+    /// Whether a flow came from outside and rules would not let it in today.
+    pub fn shuts_out(&self, datagram: &Datagram, hit: &SessionHit<'a>) -> bool {
+        hit.value_at(0).direction() == Direction::Inbound
+            && self.allows_still(datagram, hit) == Some(false)
     }
 
     /// Whether rules, zones and bogons would let a flow be opened today.
@@ -191,6 +226,12 @@ impl<'a> Judge<'a> {
         }
         if packet.ingress != LinkId::LOCAL && destination_mac(packet.frame()).is_group() {
             return Err(DropReason::Broadcast.into());
+        }
+        if datagram.transport.is_reset()
+            && let Some(segment) = Segment::read(packet.frame(), datagram)
+            && !nat::expects(hit, &segment)
+        {
+            return Err(DropReason::TcpResetOutOfWindow.into());
         }
         let hop = flow.next_hop();
         if hop.egress == LinkId::LOCAL {
@@ -268,6 +309,14 @@ impl<'a> Judge<'a> {
             let reason = DropReason::DestinationBogon;
             return Err(Ruling::Answer(ErrorKind::NetworkUnreachable, reason));
         }
+        // Before the policy: what was let in is answered.
+        if route.egress == LinkId::WAN
+            && let Some(segment) = Segment::read(packet.frame(), datagram)
+            && let Some(relay) =
+                self.tables.answer(self.pass, datagram, &segment, self.now, &self.snapshot.nat)
+        {
+            return Ok(Ruling::Relay(relay, self.hop_via(&route, destination)?));
+        }
         let opening = opening(datagram, (ingress, route.egress), datagram.destination);
         let rule = self.permit(&opening, |reason| {
             Ruling::Answer(ErrorKind::AdministrativelyProhibited, reason)
@@ -343,17 +392,24 @@ impl<'a> Judge<'a> {
         }
         let internal = match self.tables.resolve_external(self.pass, datagram, self.side, nat) {
             Ok(internal) => internal,
-            Err(DropReason::NoMapping) => return self.knock(datagram),
-            Err(reason) => return Err(reason.into()),
+            Err(reason) => return self.knock(packet, datagram, reason),
         };
         let address = internal.0.address;
         let route = *self.snapshot.routes.lookup(address).ok_or(DropReason::NoRoute)?;
         let rule = self.except(&opening(datagram, (ingress, route.egress), internal.0))?;
         let forward = self.hop_via(&route, address)?;
+        let translation = match Segment::read(packet.frame(), datagram) {
+            Some(segment) => {
+                match self.tables.entry(datagram, &segment, internal, self.now, nat)? {
+                    Entry::Relayed(relay) => return Ok(Ruling::Relay(relay, forward)),
+                    Entry::Opens(accepted) => Translation::Accepted(accepted),
+                }
+            }
+            None => Translation::Inbound(internal),
+        };
         let back = self.snapshot.routes.lookup(source);
         let back = *back.filter(|r| r.egress == LinkId::WAN).ok_or(DropReason::NoRoute)?;
         let reverse = self.hop_via(&back, source)?;
-        let translation = Translation::Inbound(internal);
         Ok(Ruling::Open(Opening { translation, forward, reverse, rule }))
     }
 
@@ -368,12 +424,19 @@ impl<'a> Judge<'a> {
         }
     }
 
-    /// From outside to a port that nothing takes: silence, unless a rule wants the sender told.
-    fn knock(&self, datagram: &Datagram) -> Result<Ruling, Ruling> {
+    /// From outside to a port that lets nobody in, for the reason: silence, unless a rule wants the sender told
+    /// that nothing takes it, or all who send a SYN are to hear (RFC 5382 REQ-4).
+    fn knock(
+        &self,
+        packet: &PacketBuf,
+        datagram: &Datagram,
+        reason: DropReason,
+    ) -> Result<Ruling, Ruling> {
         let opening = opening(datagram, (LinkId::WAN, LinkId::LOCAL), datagram.destination);
         Err(match self.snapshot.rules.say(&opening, self.now) {
-            Saying::Denied(denial) => Ruling::Denied(denial),
-            Saying::Allowed(_) | Saying::Nothing => DropReason::NoMapping.into(),
+            Saying::Denied(denial) if reason == DropReason::NoMapping => Ruling::Denied(denial),
+            _ if self.is_answered_late(packet, datagram) => Ruling::AnswerLater(reason),
+            _ => reason.into(),
         })
     }
 
@@ -404,11 +467,30 @@ impl<'a> Judge<'a> {
         if datagram.ttl <= 1 {
             return Err(DropReason::TtlExpired.into());
         }
-        let (_, hit) = self.tables.flow_of_error(self.pass, packet, datagram, self.side)?;
+        let hit = match self.tables.flow_of_error(self.pass, packet, datagram, self.side) {
+            Ok((_, hit)) => hit,
+            Err(DropReason::IcmpNoSession) => return self.pending_error(packet, datagram),
+            Err(reason) => return Err(reason.into()),
+        };
         if hit.value().ingress() != packet.ingress {
             return Err(DropReason::SourceSpoofed.into());
         }
         Ok(Ruling::Error)
+    }
+
+    fn routes_to(&self, address: Ipv4Addr, link: LinkId) -> bool {
+        self.snapshot.routes.lookup(address).is_some_and(|route| route.egress == link)
+    }
+
+    fn pending_error(&self, packet: &PacketBuf, datagram: &Datagram) -> Result<Ruling, Ruling> {
+        let (at, nat) = ((self.side, self.now), &self.snapshot.nat);
+        let error = self.tables.pending_of_error(self.pass, packet, datagram, at, nat)?;
+        if !self.routes_to(error.internal(), packet.ingress) && self.side == Side::Inside {
+            return Err(DropReason::SourceSpoofed.into());
+        }
+        let destination = error.destination();
+        let route = *self.snapshot.routes.lookup(destination).ok_or(DropReason::NoRoute)?;
+        Ok(Ruling::PendingError(error, self.hop_via(&route, destination)?))
     }
 
     /// Whether a flow may be opened: the first rule that matches decides, which is then named, else the policy
@@ -451,6 +533,12 @@ impl<'a> Judge<'a> {
             && packet.ingress == LinkId::WAN
             && datagram.protocol() == Protocol::Udp
             && datagram.destination.port == DHCP_CLIENT_PORT
+    }
+
+    fn is_answered_late(&self, packet: &PacketBuf, datagram: &Datagram) -> bool {
+        self.snapshot.unsolicited_syn == UnsolicitedSyn::Answer
+            && Segment::read(packet.frame(), datagram).is_some_and(|syn| syn.is_first_syn())
+            && icmp::may_answer(packet.frame(), datagram)
     }
 
     /// The station and address that an ICMP error about a packet would come from, if one may be sent.

@@ -29,6 +29,7 @@ mod rings;
 mod rules;
 mod snapshot;
 mod step;
+mod unsolicited;
 mod verdict;
 mod worker;
 

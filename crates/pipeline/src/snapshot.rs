@@ -2,7 +2,7 @@
 
 use std::net::Ipv4Addr;
 
-use config::{Config, Hairpinning, MssClamp, Ping, WanMode};
+use config::{Config, Hairpinning, MssClamp, Ping, UnsolicitedSyn, WanMode};
 use firewall::{Action, AddressPolicy, Bogons, LinkPolicy, Zone, ZonePolicy};
 use forwarding::{NextHop, Route, Routes};
 use ipnet::Ipv4Net;
@@ -118,6 +118,8 @@ pub struct Snapshot {
     pub wan_ping: bool,
     /// Whether hosts inside reach each other by external endpoints.
     pub hairpinning: Hairpinning,
+    /// What becomes of SYNs from outside that nobody asked for.
+    pub unsolicited_syn: UnsolicitedSyn,
     /// Whether the WAN's address comes by DHCP.
     pub wan_dhcp: bool,
     links: Vec<LinkFacts>,
@@ -148,6 +150,7 @@ impl Snapshot {
             rules: RulesInForce::build(config, &runtime.policy),
             bogons: bogons(config, runtime),
             hairpinning: config.nat.hairpinning,
+            unsolicited_syn: config.nat.unsolicited_syn,
             wan_ping: config.wan.ping == Ping::Answer,
             wan_dhcp: matches!(config.wan.mode, WanMode::Dhcp(_)),
             links,
@@ -284,11 +287,12 @@ fn policy(
         forwards: nat::Forwards::new(runtime.forwards.clone())?,
         timeouts: nat::Timeouts {
             udp: timeouts.udp,
-            udp_dns: timeouts.udp,
+            udp_dns: timeouts.udp_dns,
             tcp_established: timeouts.tcp_established,
             tcp_opening: timeouts.tcp_transitory,
             tcp_closing: timeouts.tcp_transitory,
             icmp: timeouts.icmp,
+            port_rest: timeouts.port_rest,
         },
         reserved: config.reserved_ports().iter().fold(
             nat::ReservedPorts::none(),
@@ -300,6 +304,12 @@ fn policy(
         ),
         dmz: dmz(config),
         mappings_per_host_max: config.nat.mappings_per_host_max as u32,
+        ports_at_rest_max: config.nat.ports_at_rest_max,
+        sessions_per_host_max: config.nat.sessions_per_host_max,
+        new_sessions: nat::Rate {
+            per_second: config.nat.new_flows_per_host,
+            burst: config.nat.new_flows_burst,
+        },
     })
 }
 

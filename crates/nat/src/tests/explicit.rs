@@ -25,7 +25,7 @@ fn next(policy: &Policy, rig: &Rig) -> Policy {
 #[test]
 fn a_forward_with_sources_is_open_to_them_alone_and_refuses_others_by_name() {
     let mut rig = Rig::new(with_forwards(vec![limited()]));
-    assert_eq!(rig.tcp_in(ep(R, 1000), ep(E, WEB), SYN), Ok((ep(R, 1000), ep(B, 80))));
+    assert_eq!(rig.accept(ep(R, 1000), ep(E, WEB)), Ok((ep(R, 1000), ep(B, 80))));
     let stranger = rig.tcp_in(ep(R2, 1000), ep(E, WEB), SYN);
     assert_eq!(stranger, Err(DropReason::ForwardSource));
     assert_eq!(rig.sessions().len(), 1);
@@ -52,7 +52,7 @@ fn sessions_of_sources_that_a_forward_no_longer_names_end_at_their_next_packet()
     let open = forward(Protocol::Tcp, WEB, ep(B, 80));
     let mut rig = Rig::new(with_forwards(vec![open.clone()]));
     for remote in [R, R2] {
-        assert!(rig.tcp_in(ep(remote, 1000), ep(E, WEB), SYN).is_ok());
+        assert!(rig.accept(ep(remote, 1000), ep(E, WEB)).is_ok());
     }
     assert!(rig.tcp_out(ep(A, 1000), ep(E, WEB), SYN).is_ok());
     rig.policy = next(&with_forwards(vec![limited()]), &rig);
@@ -97,6 +97,24 @@ fn echo_requests_go_to_the_dmz_host_only_if_the_router_leaves_them() {
 }
 
 #[test]
+fn a_handshake_that_the_policy_overtakes_opens_no_session() {
+    let forward = forward(Protocol::Tcp, WEB, ep(A, 80));
+    let limited = Forward { sources: Some([(R2, R2)].into_iter().collect()), ..forward };
+    for (port, server, changed) in [
+        (22, ep(B, 22), Policy { dmz: None, ..with_dmz(DmzEcho::Host) }),
+        (WEB, ep(A, 80), with_forwards(vec![limited])),
+    ] {
+        let mut rig = Rig::new(with_dmz(DmzEcho::Host));
+        rig.tcp_in(ep(R, 1000), ep(E, port), SYN).unwrap();
+        rig.policy = next(&changed, &rig);
+        let answer = rig.tcp_out(server, ep(R, 1000), SYN_ACK);
+        assert_eq!(answer, Err(DropReason::TcpNoSession), "{port}");
+        assert!(rig.tcp_in(ep(R, 1000), ep(E, port), ACK).is_err(), "{port}");
+        assert!(rig.sessions().is_empty());
+    }
+}
+
+#[test]
 fn sessions_of_a_dmz_host_end_when_another_takes_their_port_or_its_place() {
     let policy = with_dmz(DmzEcho::Host);
     for changed in [
@@ -106,7 +124,7 @@ fn sessions_of_a_dmz_host_end_when_another_takes_their_port_or_its_place() {
         Policy { external: Some(E_NEW), ..policy.clone() },
     ] {
         let mut rig = Rig::new(policy.clone());
-        rig.tcp_in(ep(R, 1000), ep(E, 22), SYN).unwrap();
+        rig.accept(ep(R, 1000), ep(E, 22)).unwrap();
         rig.policy = next(&policy, &rig);
         assert!(rig.tcp_in(ep(R, 1000), ep(E, 22), ACK).is_ok(), "nothing changed");
         rig.policy = next(&changed, &rig);
@@ -118,7 +136,11 @@ fn sessions_of_a_dmz_host_end_when_another_takes_their_port_or_its_place() {
 #[test]
 fn scans_of_a_dmz_host_leave_room_for_sessions_from_inside() {
     let mut rig = Rig::sized(256, 1, with_dmz(DmzEcho::Router));
-    let refused = (1..=256).filter(|n| rig.tcp_in(ep(R, 1000), ep(E, 100 + n), SYN).is_err());
+    for port in 100..356 {
+        rig.tcp_in(ep(R, 1000), ep(E, port), SYN).unwrap();
+    }
+    assert!(rig.sessions().is_empty());
+    let refused = (100..356).filter(|port| rig.udp_in(ep(R, 1000), ep(E, *port)).is_err());
     assert!(refused.count() > 0);
     assert!(rig.tcp_out(ep(A, 1000), ep(R, 443), SYN).is_ok());
 }

@@ -97,13 +97,22 @@ fn rules_hold_for_the_dmz_host_and_its_flows_end_with_it() {
     let rule = "[[policy.rule]]\naction = \"drop\"\nfrom = \"wan\"\nto = \"guest\"\n\
                 protocol = \"tcp\"\nport = \"1-1023\"\n";
     let mut rig = rig(dmz);
-    rig.push(LinkId::WAN, &syn(R, 22)).forwarded_to(GUEST);
-    rig.push(LinkId::WAN, &syn(R, 2222)).forwarded_to(GUEST);
+    let segment = |port, flags| from(R).tcp(ep(R, 40000), ep(WAN_ADDRESS, port), flags, b"");
+    for port in [22, 2222] {
+        rig.push(LinkId::WAN, &syn(R, port)).forwarded_to(GUEST);
+        let answer = from(G).tcp_at(ep(G, port), ep(R, 40000), SYN | ACK, (5000, 1001));
+        rig.push(GUEST, &answer).forwarded_to(LinkId::WAN);
+        let third = from(R).tcp_at(ep(R, 40000), ep(WAN_ADDRESS, port), ACK, (1001, 5001));
+        rig.push(LinkId::WAN, &third).forwarded_to(GUEST);
+    }
+    assert_eq!(rig.sessions(), 2);
     rig.reload(&format!("{dmz}{rule}"));
-    rig.push(LinkId::WAN, &syn(R, 22)).dropped_for(DropReason::RuleDenied);
-    rig.push(LinkId::WAN, &syn(R, 2222)).forwarded_to(GUEST);
+    rig.push(LinkId::WAN, &segment(22, ACK)).dropped_for(DropReason::RuleDenied);
+    rig.push(LinkId::WAN, &segment(2222, ACK)).forwarded_to(GUEST);
     rig.reload("");
-    rig.push(LinkId::WAN, &syn(R, 2222)).dropped_for(DropReason::NoMapping);
+    for port in [22, 2222] {
+        rig.push(LinkId::WAN, &segment(port, ACK)).dropped_for(DropReason::NoMapping);
+    }
     assert_eq!(rig.sessions(), 0);
 }
 
@@ -170,7 +179,8 @@ fn flows_with_bogons_end_when_they_no_longer_pass() {
     rig.publish();
     assert!(matches!(rig.push(HOME, &out).verdict, Verdict::Reply(_)));
     rig.push(LinkId::WAN, &inwards).dropped_for(DropReason::SourceBogon);
-    assert_eq!(rig.sessions(), 0);
+    let answer = rig.push(HOME, &from(B).udp(ep(B, 80), ep(bogon, 9), b""));
+    assert!(answer.sent.is_empty());
 }
 
 #[test]
