@@ -244,16 +244,12 @@ impl Tables {
         }
         let (internal, remote) = (Internal(datagram.source), datagram.destination);
         let external = match policy.forward_of(Protocol::Tcp, internal) {
-            Some(external) => external,
-            None => {
-                let key = MappingKey::internal(Protocol::Tcp, internal, policy.external?);
-                let hit = self.mappings.lookup(pass, &key)?;
-                let (mapping, external) = (hit.value_at(0), External(hit.key_at(1).endpoint()));
-                let filtering = policy.filtering_of(mapping.lan());
-                let admits = mapping.is_held()
-                    && self.admits(pass, filtering, Protocol::Tcp, external, remote.address);
-                admits.then_some(external)?
+            Some(external) => {
+                let forward = policy.forward_at(Protocol::Tcp, external)?;
+                forward.admits(remote.address, Side::Outside).ok()?;
+                external
             }
+            None => self.recall_mapping(pass, internal, remote, policy)?,
         };
         Some(Handshake {
             internal: internal.0,
@@ -263,6 +259,31 @@ impl Tables {
             remote_next: segment.acknowledgement,
             remote_scale: SCALE_MAX,
             answer: None,
+        })
+    }
+
+    /// The external endpoint by which a SYN of `remote` would be let in to `internal`, if not by a
+    /// forward: that of a mapping, or of the DMZ host.
+    fn recall_mapping(
+        &self,
+        pass: &Pass<'_>,
+        internal: Internal,
+        remote: Endpoint,
+        policy: &Policy,
+    ) -> Option<External> {
+        let address = policy.external?;
+        let key = MappingKey::internal(Protocol::Tcp, internal, address);
+        let mapped = self.mappings.lookup(pass, &key).and_then(|hit| {
+            let (mapping, external) = (hit.value_at(0), External(hit.key_at(1).endpoint()));
+            let filtering = policy.filtering_of(mapping.lan());
+            let admits = mapping.is_held()
+                && self.admits(pass, filtering, Protocol::Tcp, external, remote.address);
+            admits.then_some(external)
+        });
+        mapped.or_else(|| {
+            let external = External(Endpoint::new(address, internal.0.port));
+            let leads_here = policy.dmz_to(Protocol::Tcp, external) == Some(internal);
+            leads_here.then_some(external)
         })
     }
 
@@ -294,11 +315,17 @@ impl Tables {
             return None;
         }
         let bond = Bond { internal: Internal(internal), external };
-        let leads_here = match policy.forward_to(Protocol::Tcp, external) {
-            Some(to) => to.0 == internal,
-            None => self
-                .mapping_of(pass, Protocol::Tcp, bond)
-                .is_some_and(|hit| hit.value_at(0).is_held()),
+        let leads_here = match policy.forward_at(Protocol::Tcp, external) {
+            Some(forward) => {
+                policy.forward_to(Protocol::Tcp, external) == Some(bond.internal)
+                    && forward.admits(remote.address, Side::Outside).is_ok()
+            }
+            None => {
+                policy.dmz_to(Protocol::Tcp, external) == Some(bond.internal)
+                    || self
+                        .mapping_of(pass, Protocol::Tcp, bond)
+                        .is_some_and(|hit| hit.value_at(0).is_held())
+            }
         };
         leads_here.then_some(known)
     }

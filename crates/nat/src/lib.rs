@@ -76,6 +76,10 @@
 //! [`FORWARDS_MAX`]. Work per new flow: about a thousand ports looked at, and that only when nearly
 //! all are taken.
 //!
+//! **From outside**, what a packet reaches is asked in this order: a forward, for the sources that it
+//! names; a mapping, by the filtering of its LAN; the DMZ host, if there is one, unless the router
+//! itself owns the port.
+//!
 //! Non-goals: ALGs (RFC 4787 REQ-10), port overloading, fragments (dropped by `packet`),
 //! anti-spoofing and policy between zones (`firewall`), generating ICMP errors (`pipeline`).
 
@@ -103,9 +107,9 @@ mod window;
 pub use engine::{Engine, OpenRequest, Revalidation, Standing, Translation, standing};
 pub use errors::PendingError;
 pub use flow::{Direction, Flow, NextHop};
-pub use forwards::{FORWARDS_MAX, Forward, ForwardError, Forwards};
+pub use forwards::{FORWARDS_MAX, Forward, ForwardError, Forwards, Hairpin};
 pub use handshake::{Accepted, Entry, Relay};
 pub use journal::{JournalWords, PortJournal};
-pub use policy::{Filtering, Policy, Rate, ReservedPorts, Timeouts};
+pub use policy::{Dmz, DmzEcho, Filtering, Policy, Rate, ReservedPorts, Timeouts};
 pub use state::{State, expects, touch_tcp};
 pub use tables::{SessionHit, SessionId, SessionInfo, SessionKey, Stats, Tables};

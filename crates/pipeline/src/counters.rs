@@ -45,8 +45,10 @@ pub struct LinkCounts {
     pub tx_bytes: Counter,
     /// Frames forwarded from this link.
     pub forwarded: Counter,
-    /// Frames answered in place (ICMP errors).
+    /// Frames answered in place (ICMP errors and resets).
     pub replied: Counter,
+    /// Those of them that were answered rather than dropped, by the reason.
+    pub answered: [Counter; DropReason::COUNT],
     /// Frames punted, by reason.
     pub punted: [Counter; PuntReason::COUNT],
     /// Frames dropped by their verdict, by reason.
@@ -80,6 +82,7 @@ impl Default for LinkCounts {
             tx_bytes: Counter::default(),
             forwarded: Counter::default(),
             replied: Counter::default(),
+            answered: std::array::from_fn(|_| Counter::default()),
             punted: std::array::from_fn(|_| Counter::default()),
             dropped: std::array::from_fn(|_| Counter::default()),
             dropped_by_egress: std::array::from_fn(|_| Counter::default()),
@@ -92,6 +95,8 @@ impl Default for LinkCounts {
 pub struct Counters {
     /// Sessions opened.
     pub opened: Counter,
+    /// Matches of rules that were to be logged, but came too fast.
+    pub unlogged: Counter,
     /// Segments of connections from outside that passed before there was a session.
     pub relayed: Counter,
     links: Vec<CachePadded<LinkCounts>>,
@@ -101,6 +106,7 @@ impl Default for Counters {
     fn default() -> Self {
         Self {
             opened: Counter::default(),
+            unlogged: Counter::default(),
             relayed: Counter::default(),
             links: (0..LINKS_MAX).map(|_| CachePadded::default()).collect(),
         }

@@ -52,6 +52,8 @@ fn run(batch: &mut Batch, worker: &mut Worker, snapshot: &Snapshot, now: Instant
         lanes,
         verdicts,
         tags,
+        rings,
+        log_full_at,
         ..
     } = worker;
     lanes.clear();
@@ -83,6 +85,8 @@ fn run(batch: &mut Batch, worker: &mut Worker, snapshot: &Snapshot, now: Instant
         limit,
         unsolicited,
         counters,
+        rings,
+        log_full_at,
         judge,
         snapshot,
         now,

@@ -10,9 +10,14 @@ use std::net::Ipv4Addr;
 use crossbeam::queue::ArrayQueue;
 use packet::{LinkId, PacketBuf, PuntReason};
 
+use crate::rules::RuleMatch;
+
 /// Frames that may wait for the control thread. At 2 KiB each they are a burst of DHCP, ARP and DNS from a
 /// few hundred hosts at once; more would only delay what is behind.
 pub const RING_LEN: usize = 512;
+
+/// Matches of rules that may wait for the control thread: those of a burst and of the seconds until it wakes.
+const MATCHES_LEN: usize = 256;
 
 /// A frame for the router itself.
 #[derive(Debug)]
@@ -42,6 +47,7 @@ pub struct Rings {
     free: ArrayQueue<PacketBuf>,
     punt: ArrayQueue<Punted>,
     inject: ArrayQueue<Inject>,
+    matches: ArrayQueue<RuleMatch>,
 }
 
 impl Default for Rings {
@@ -56,7 +62,8 @@ impl Rings {
     pub fn new() -> Self {
         let free = ArrayQueue::new(2 * RING_LEN);
         while free.push(PacketBuf::for_rings()).is_ok() {}
-        Self { free, punt: ArrayQueue::new(RING_LEN), inject: ArrayQueue::new(RING_LEN) }
+        let (punt, inject) = (ArrayQueue::new(RING_LEN), ArrayQueue::new(RING_LEN));
+        Self { free, punt, inject, matches: ArrayQueue::new(MATCHES_LEN) }
     }
 
     /// Takes an empty buffer.
@@ -110,6 +117,17 @@ impl Rings {
     #[must_use]
     pub fn poll_inject(&self) -> Option<Inject> {
         self.inject.pop()
+    }
+
+    /// Hands a match of a rule to the control thread; `false` if the ring is full.
+    pub fn log(&self, entry: RuleMatch) -> bool {
+        self.matches.push(entry).is_ok()
+    }
+
+    /// Next match of a rule to be written down.
+    #[must_use]
+    pub fn poll_log(&self) -> Option<RuleMatch> {
+        self.matches.pop()
     }
 
     /// Whether the control thread has something to read.

@@ -15,6 +15,8 @@ mod lanes;
 mod local;
 mod offloads;
 mod outbound;
+mod policy;
 mod random;
 mod reload;
+mod strangers;
 mod unsolicited;
