@@ -403,6 +403,9 @@ pub struct NatTimeouts {
     /// ICMP query sessions (RFC 5508 REQ-2).
     #[serde(serialize_with = "as_duration")]
     pub icmp: Duration,
+    /// Sessions of GRE, ESP, IPIP and 6in4.
+    #[serde(serialize_with = "as_duration")]
+    pub other: Duration,
 }
 
 /// Whether timeouts may be shorter than the RFCs allow.

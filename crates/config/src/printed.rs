@@ -123,6 +123,7 @@ udp = "{udp}"                    # at least {udp_floor} (RFC 4787 REQ-5)
 tcp_established = "{established}"     # at least that (RFC 5382 REQ-5)
 tcp_transitory = "{transitory}"         # at least that (RFC 5382 REQ-5)
 icmp = "{icmp}"                   # at least that (RFC 5508 REQ-2)
+other = "{other}"                 # GRE, ESP, IPIP and 6in4; at least {other_floor}
 "##,
         mss_min = defaults::MSS_MIN,
         mss_max = defaults::MSS_MAX,
@@ -132,6 +133,8 @@ icmp = "{icmp}"                   # at least that (RFC 5508 REQ-2)
         established = shown(defaults::TIMEOUT_TCP_ESTABLISHED),
         transitory = shown(defaults::TIMEOUT_TCP_TRANSITORY),
         icmp = shown(defaults::TIMEOUT_ICMP),
+        other = shown(defaults::TIMEOUT_OTHER),
+        other_floor = shown(defaults::TIMEOUT_OTHER_FLOOR),
     )
 }
 

@@ -16,9 +16,9 @@ pub struct Rule {
     pub from: Zone,
     /// The zone that it goes to; absent: any but the router itself, whose services a rule can't cut off.
     pub to: Option<Zone>,
-    /// Its protocol; ICMP never matches a rule that names protocols.
+    /// Its protocol; what is not named never matches a rule that names protocols.
     pub protocols: Option<Box<[Protocol]>>,
-    /// Its destination port.
+    /// Its destination port; a protocol without ports never matches.
     pub ports: Option<RangeInclusive<u16>>,
     /// Its source address.
     pub source: Option<Ipv4Net>,
@@ -47,7 +47,9 @@ impl Rule {
         *from == opening.from
             && to.map_or(opening.to != Zone::Local, |to| to == opening.to)
             && protocols.as_ref().is_none_or(|all| all.contains(&opening.protocol))
-            && ports.as_ref().is_none_or(|ports| ports.contains(&opening.destination.port))
+            && ports.as_ref().is_none_or(|ports| {
+                opening.protocol.has_ports() && ports.contains(&opening.destination.port)
+            })
             && source.is_none_or(|net| net.contains(&opening.source.address))
             && destination.is_none_or(|net| net.contains(&opening.destination.address))
     }
@@ -129,5 +131,19 @@ mod tests {
     fn a_rule_about_ports_says_nothing_about_ping() {
         let rule = Rule { protocols: Some([Protocol::Tcp].into()), ..any(Action::Deny) };
         assert_eq!(first_match(&[rule], &opening(Protocol::Icmp, 0)), None);
+    }
+
+    #[test]
+    fn the_number_of_a_tunnel_is_no_port_of_a_rule() {
+        let rule = Rule { ports: Some(25..=25), ..any(Action::Deny) };
+        for protocol in [Protocol::Gre, Protocol::Esp, Protocol::Icmp] {
+            assert_eq!(first_match(std::slice::from_ref(&rule), &opening(protocol, 25)), None);
+        }
+        for protocol in [Protocol::Sctp, Protocol::UdpLite] {
+            let found = first_match(std::slice::from_ref(&rule), &opening(protocol, 25));
+            assert_eq!(found, Some(Action::Deny));
+        }
+        let any = any(Action::Deny);
+        assert_eq!(first_match(&[any], &opening(Protocol::Esp, 25)), Some(Action::Deny));
     }
 }

@@ -8,6 +8,7 @@ use packet::{External, Instant, Internal, Protocol};
 use crate::flow::{Direction, HOLDS_CONTACT, HOLDS_MAPPING, HOLDS_TARGET, UNANSWERED};
 use crate::hosts::HostSlot;
 use crate::mapping::{ContactKey, Mapping, MappingKey};
+use crate::sharing::Sharing;
 use crate::tables::{SessionHit, Tables};
 use crate::{Filtering, Policy};
 
@@ -56,6 +57,8 @@ impl Bonds {
                 policy.external == Some(bond.external.0.address)
                     && match policy.forward_to(self.protocol, bond.external) {
                         Some(internal) => internal == bond.internal,
+                        // Where there are no mappings, the address is all there is.
+                        None if !Sharing::of(self.protocol).has_mappings() => true,
                         // A held mapping stays in its table: nothing to look up.
                         None => {
                             self.has(holds)

@@ -8,7 +8,7 @@ use rand::rngs::StdRng;
 use crate::Policy;
 use crate::bonds::Bonds;
 use crate::flow::{CONDEMNED, Direction, NextHop, UNADMITTED, UNANSWERED};
-use crate::state::observe_tcp;
+use crate::state::{observe_sctp, observe_tcp};
 use crate::tables::{Owners, SessionHit, SessionKey, Tables};
 use crate::upkeep::settle;
 
@@ -102,6 +102,9 @@ impl Engine {
         policy: &Policy,
         now: Instant,
     ) -> Result<SessionHit<'p>, DropReason> {
+        if request.datagram.transport == L4::Esp {
+            return self.open_esp(pass, request, policy, now);
+        }
         if matches!(request.translation, Translation::Inbound(_)) && !self.has_room_for_strangers()
         {
             return Err(DropReason::SessionTableFull);
@@ -110,8 +113,10 @@ impl Engine {
         let values = plan.flows(request, policy, now);
         match self.owners.sessions.insert(pass, plan.keys().map(SessionKey), values) {
             Ok(hit) if plan.traits() & UNADMITTED != 0 => {
-                if let L4::Tcp { flags, .. } = request.datagram.transport {
-                    observe_tcp(&hit, flags);
+                match request.datagram.transport {
+                    L4::Tcp { flags, .. } => observe_tcp(&hit, flags),
+                    L4::Sctp(chunk) => observe_sctp(&hit, chunk),
+                    _ => {}
                 }
                 Err(DropReason::FilterDenied)
             }
@@ -131,6 +136,9 @@ impl Engine {
                         } else {
                             Ok(hit)
                         }
+                    }
+                    InsertError::Exists { side: 1, .. } if plan.is_by_peer() => {
+                        Err(DropReason::PeerTaken)
                     }
                     InsertError::Exists { .. } => Err(DropReason::SessionConflict),
                     InsertError::Full | InsertError::BucketFull => {

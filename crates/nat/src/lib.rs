@@ -51,6 +51,11 @@
 //! way: after a restart connections from inside live on if port preservation gives them the
 //! external port that they had.
 //!
+//! **Other protocols.** UDP-Lite is treated as UDP. SCTP has mappings too, but only with the port
+//! that the host chose, and TCP's lifetimes. GRE, IPIP and 6in4 have no ports: a session is an
+//! internal host × a remote one (× GRE's key), and one host at a time has it. Of ESP, what comes in
+//! is learnt, see `esp`. None of these four comes in unasked or hairpins.
+//!
 //! **Change of address.** A mapping belongs to the external address it was made under. Under a
 //! policy with another one its sessions are found void on their next packet and opened anew under
 //! the new address; those that stay silent expire.
@@ -62,7 +67,7 @@
 //!
 //! **Limits.** Sessions: as many as the tables were made for. Mappings: every port of two
 //! addresses. Mappings per host: [`Policy::mappings_per_host_max`], over 16,384 hosts. Forwards:
-//! [`FORWARDS_MAX`]. Work per new flow: about a thousand ports looked at, and that only when nearly
+//! [`FORWARDS_MAX`]. ESP associations toward one peer: 64, a host's 32. Work per new flow: about a thousand ports looked at, and that only when nearly
 //! all are taken.
 //!
 //! Non-goals: ALGs (RFC 4787 REQ-10), port overloading, fragments (dropped by `packet`),
@@ -71,6 +76,7 @@
 mod bonds;
 mod engine;
 mod errors;
+mod esp;
 mod flow;
 mod forwards;
 mod hosts;
@@ -78,6 +84,7 @@ mod mapping;
 mod plan;
 mod policy;
 mod ports;
+mod sharing;
 mod state;
 mod tables;
 #[cfg(test)]
@@ -89,5 +96,5 @@ pub use engine::{Engine, OpenRequest, Revalidation, Standing, Translation, stand
 pub use flow::{Direction, Flow, NextHop};
 pub use forwards::{FORWARDS_MAX, Forward, ForwardError, Forwards};
 pub use policy::{Filtering, Policy, ReservedPorts, Timeouts};
-pub use state::{State, observe_tcp};
+pub use state::{State, observe_sctp, observe_tcp};
 pub use tables::{SessionHit, SessionInfo, SessionKey, Stats, Tables};

@@ -1,10 +1,12 @@
 //! What a new session will be: its keys, its rewrites, and the mappings it counts on, already held.
 
+use std::net::Ipv4Addr;
+
 use flow_table::{InsertError, Keep, Pass};
 use packet::header::tcp;
 use packet::{
     Datagram, DropReason, Endpoint, External, FlowKey, IcmpKind, Instant, Internal, L4, LinkId,
-    Protocol, Side,
+    Protocol, SctpChunk, Side,
 };
 
 use crate::bonds::{Bond, Bonds};
@@ -16,6 +18,7 @@ use crate::flow::{
 use crate::hosts::HostSlot;
 use crate::mapping::{Contact, ContactKey, Mapping, MappingKey};
 use crate::ports::Candidates;
+use crate::sharing::Sharing;
 use crate::tables::SessionHit;
 use crate::{Filtering, Policy};
 
@@ -48,6 +51,30 @@ impl Plan {
 
     pub(crate) fn traits(&self) -> u8 {
         self.traits
+    }
+
+    /// The source of its packets when they leave.
+    pub(crate) fn source(&self) -> Endpoint {
+        self.source
+    }
+
+    /// Whether one host has its peer to itself.
+    pub(crate) fn is_by_peer(&self) -> bool {
+        Sharing::of(self.key.protocol()) == Sharing::Peer
+            && self.traits & DIRECTION == Direction::Outbound as u8
+    }
+
+    /// What an ESP packet from outside opens that was found to be for `host`.
+    pub(crate) fn of_esp_in(datagram: &Datagram, host: Ipv4Addr) -> Self {
+        let internal = Internal(Endpoint::new(host, datagram.destination.port));
+        Self {
+            key: datagram.key(Side::Outside),
+            source: datagram.source,
+            destination: internal.0,
+            traits: Direction::Inbound as u8,
+            mapping: Some(Bond { internal, external: External(datagram.destination) }),
+            target: None,
+        }
     }
 
     /// What the session holds already.
@@ -226,7 +253,7 @@ impl Engine {
         pass: &Pass<'_>,
         protocol: Protocol,
         target: Bond,
-        remote: std::net::Ipv4Addr,
+        remote: Ipv4Addr,
         policy: &Policy,
     ) -> bool {
         let key = MappingKey::external(protocol, target.external);
@@ -236,8 +263,8 @@ impl Engine {
         })
     }
 
-    /// Notes the remote address for address-dependent filtering, where the LAN has it. On failure
-    /// the plan's mapping is given back.
+    /// Notes the remote address for address-dependent filtering, where the LAN has it, and for ESP.
+    /// On failure the plan's mapping is given back.
     fn hold_contact(
         &mut self,
         pass: &Pass<'_>,
@@ -246,9 +273,10 @@ impl Engine {
         policy: &Policy,
         now: Instant,
     ) -> Result<(), DropReason> {
-        let filters = policy.filtering_of(lan) == Filtering::AddressDependent;
-        let Some(bond) = plan.mapping.filter(|_| filters && plan.traits & HOLDS_MAPPING != 0)
-        else {
+        let filters = policy.filtering_of(lan) == Filtering::AddressDependent
+            && plan.traits & HOLDS_MAPPING != 0;
+        let is_counted = filters || plan.key.protocol() == Protocol::Esp;
+        let Some(bond) = plan.mapping.filter(|_| is_counted) else {
             return Ok(());
         };
         let remote = plan.key.destination().address;
@@ -281,6 +309,10 @@ impl Engine {
             return Ok(Standin { external, is_held: false });
         }
         let address = policy.external.ok_or(DropReason::WanDown)?;
+        if !Sharing::of(protocol).has_mappings() {
+            let external = External(Endpoint::new(address, internal.0.port));
+            return Ok(Standin { external, is_held: false });
+        }
         let key = MappingKey::internal(protocol, internal, address);
         let external = match self.tables.mappings.lookup(pass, &key) {
             Some(hit) => {
@@ -348,7 +380,9 @@ impl Engine {
         let slot = self.host_slot(internal, lan, policy)?;
         let key = MappingKey::internal(protocol, internal, address);
         let mut refusal = DropReason::PortsExhausted;
-        for port in Candidates::new(internal.0.port, &mut self.rng) {
+        // The first candidate is the internal port itself.
+        let tries = if Sharing::of(protocol) == Sharing::OwnPort { 1 } else { usize::MAX };
+        for port in Candidates::new(internal.0.port, &mut self.rng).take(tries) {
             if !policy.is_dynamic(protocol, port) {
                 continue;
             }
@@ -385,14 +419,15 @@ impl Engine {
     }
 }
 
-/// TCP from outside opens a session with a SYN only.
+/// From outside TCP opens a session with a SYN only, SCTP with an INIT.
 pub(crate) fn first_segment(datagram: &Datagram) -> Result<(), DropReason> {
     match datagram.transport {
         L4::Tcp { flags, .. } if flags & (tcp::SYN | tcp::ACK) != tcp::SYN => {
             Err(DropReason::TcpNoSession)
         }
-        L4::Tcp { .. } | L4::Udp => Ok(()),
-        L4::Icmp(_) => Err(DropReason::NoMapping),
+        L4::Tcp { .. } | L4::Udp | L4::UdpLite | L4::Sctp(SctpChunk::Init) => Ok(()),
+        L4::Sctp(_) => Err(DropReason::SctpNoSession),
+        L4::Icmp(_) | L4::Gre | L4::Esp | L4::IpIp | L4::SixInFour => Err(DropReason::NoMapping),
     }
 }
 
@@ -402,7 +437,10 @@ fn first_or_under_way(datagram: &Datagram) -> Result<u8, DropReason> {
     match datagram.transport {
         L4::Tcp { flags, .. } if flags & (tcp::SYN | tcp::RST) == 0 => Ok(PICKED_UP),
         L4::Tcp { .. } => first_segment(datagram).map(|()| 0),
-        L4::Udp | L4::Icmp(IcmpKind::Request) => Ok(0),
+        L4::Sctp(SctpChunk::Other | SctpChunk::Shutdown) => Ok(PICKED_UP),
+        L4::Sctp(_) => first_segment(datagram).map(|()| 0),
+        L4::Udp | L4::UdpLite | L4::Icmp(IcmpKind::Request) => Ok(0),
+        L4::Gre | L4::Esp | L4::IpIp | L4::SixInFour => Ok(0),
         L4::Icmp(IcmpKind::Reply) => Err(DropReason::NoMapping),
         L4::Icmp(IcmpKind::Error) => Err(DropReason::IcmpNoSession),
     }

@@ -35,6 +35,8 @@ pub struct Timeouts {
     pub tcp_closing: Duration,
     /// ICMP queries.
     pub icmp: Duration,
+    /// GRE, ESP, IPIP and 6in4.
+    pub other: Duration,
 }
 
 impl Timeouts {
@@ -47,6 +49,8 @@ impl Timeouts {
         tcp_opening: Duration::from_secs(240),
         tcp_closing: Duration::from_secs(240),
         icmp: Duration::from_secs(60),
+        // No RFC sets one: UDP's, since what tunnels carry may be UDP.
+        other: Duration::from_secs(120),
     };
 
     /// The first field that is shorter than its floor, as (name, value, floor).
@@ -60,6 +64,7 @@ impl Timeouts {
             ("tcp_opening", self.tcp_opening, floor.tcp_opening),
             ("tcp_closing", self.tcp_closing, floor.tcp_closing),
             ("icmp", self.icmp, floor.icmp),
+            ("other", self.other, floor.other),
         ]
         .into_iter()
         .find(|(_, value, floor)| value < floor)
@@ -67,10 +72,16 @@ impl Timeouts {
 }
 
 impl Default for Timeouts {
-    /// The floors, but UDP at the recommended five minutes (RFC 4787 REQ-5c) and DNS at half a
-    /// minute.
+    /// The floors, but UDP at the recommended five minutes (RFC 4787 REQ-5c), DNS at half a minute,
+    /// and tunnels at ten minutes: what is idle in a tunnel may be a UDP flow at the end of its own
+    /// five, and the peer can't open the session anew.
     fn default() -> Self {
-        Self { udp: Duration::from_secs(300), udp_dns: Duration::from_secs(30), ..Self::FLOORS }
+        Self {
+            udp: Duration::from_secs(300),
+            udp_dns: Duration::from_secs(30),
+            other: Duration::from_secs(600),
+            ..Self::FLOORS
+        }
     }
 }
 
@@ -91,13 +102,14 @@ impl ReservedPorts {
         Self { tcp: empty(), udp: empty() }
     }
 
-    /// Adds ports. ICMP identifiers are not ports of services: none can be reserved.
+    /// Adds ports. Of other protocols than TCP and UDP the router has no services, so none can be
+    /// reserved.
     #[must_use]
     pub fn with(mut self, protocol: Protocol, ports: RangeInclusive<u16>) -> Self {
         let bits = match protocol {
             Protocol::Tcp => &mut self.tcp,
             Protocol::Udp => &mut self.udp,
-            Protocol::Icmp => return self,
+            _ => return self,
         };
         for port in ports {
             bits[usize::from(port / 64)] |= 1 << (port % 64);
@@ -111,7 +123,7 @@ impl ReservedPorts {
         let bits = match protocol {
             Protocol::Tcp => &self.tcp,
             Protocol::Udp => &self.udp,
-            Protocol::Icmp => return false,
+            _ => return false,
         };
         bits[usize::from(port / 64)] >> (port % 64) & 1 == 1
     }

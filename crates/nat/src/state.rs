@@ -13,13 +13,15 @@
 //!                                              Reset                                Opening
 //! ```
 //!
+//! SCTP runs through the same states, see [`observe_sctp`].
+//!
 //! A reset never ends a session (RFC 7857 §2.2): it shortens its life to `tcp_closing`, and
 //! segments that follow show that it was not meant for this connection.
 
 use std::time::Duration;
 
 use packet::header::tcp;
-use packet::{Instant, Protocol};
+use packet::{Instant, Protocol, SctpChunk};
 
 use crate::Timeouts;
 use crate::flow::{self, Direction, Flow};
@@ -29,9 +31,9 @@ use crate::tick::{Tick, span};
 /// What is known of a session from the packets of both directions.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum State {
-    /// UDP, ICMP: packets went one way only.
+    /// UDP, ICMP, tunnels: packets went one way only.
     Unreplied,
-    /// UDP, ICMP: packets went both ways.
+    /// UDP, ICMP, tunnels: packets went both ways.
     Replied,
     /// TCP: one side sent a SYN, or was picked up in the middle and has no answer yet.
     Opening,
@@ -71,6 +73,20 @@ pub fn observe_tcp(hit: &SessionHit<'_>, flags: u8) {
     }
 }
 
+/// Notes what an SCTP packet that matched `hit` does to its association. An association opens and
+/// closes much like a connection, so each chunk stands for the segment that does the same: there are
+/// no states of its own.
+pub fn observe_sctp(hit: &SessionHit<'_>, chunk: SctpChunk) {
+    let flags = match chunk {
+        SctpChunk::Init => tcp::SYN,
+        SctpChunk::InitAck => tcp::SYN | tcp::ACK,
+        SctpChunk::Abort => tcp::RST,
+        SctpChunk::Shutdown => tcp::FIN | tcp::ACK,
+        SctpChunk::Other => tcp::ACK,
+    };
+    observe_tcp(hit, flags);
+}
+
 /// The part of [`observe_tcp`] that few segments need.
 fn observe_event(own: &Flow, other: &Flow, flags: u8) {
     if flags & tcp::RST != 0 {
@@ -94,7 +110,7 @@ fn observe_event(own: &Flow, other: &Flow, flags: u8) {
 /// The state of a session whose sides are `first` (that sent the first packet) and `second`.
 pub(crate) fn state(protocol: Protocol, first: &Flow, second: &Flow) -> State {
     let answered = second.packets() > 0;
-    if protocol != Protocol::Tcp {
+    if !matches!(protocol, Protocol::Tcp | Protocol::Sctp) {
         return if answered { State::Replied } else { State::Unreplied };
     }
     if is_reset(first, second) || is_reset(second, first) {
@@ -137,8 +153,9 @@ pub(crate) fn is_over(hit: &SessionHit<'_>, now: Instant, timeouts: &Timeouts) -
     let refreshes = first.direction() != Direction::Inbound;
     let shortest = match hit.key_at(0).0.protocol() {
         Protocol::Icmp => timeouts.icmp,
-        Protocol::Udp => timeouts.udp.min(timeouts.udp_dns),
-        Protocol::Tcp => timeouts.tcp_opening.min(timeouts.tcp_closing),
+        Protocol::Udp | Protocol::UdpLite => timeouts.udp.min(timeouts.udp_dns),
+        Protocol::Tcp | Protocol::Sctp => timeouts.tcp_opening.min(timeouts.tcp_closing),
+        Protocol::Gre | Protocol::Esp | Protocol::IpIp | Protocol::SixInFour => timeouts.other,
     };
     if refreshes && !Tick::at(now).is_past(first.seen(), shortest) {
         return false;
@@ -176,12 +193,15 @@ fn timeout(hit: &SessionHit<'_>, state: State, timeouts: &Timeouts) -> Duration 
     let key = hit.key_at(0).0;
     let asks_dns =
         key.destination().port == DNS && matches!(hit.value_at(0).direction(), Direction::Outbound);
-    match (key.protocol(), state) {
-        (Protocol::Icmp, _) => timeouts.icmp,
-        (Protocol::Udp, _) if asks_dns => timeouts.udp_dns,
-        (Protocol::Udp, _) => timeouts.udp,
-        (Protocol::Tcp, State::Established | State::HalfClosed) => timeouts.tcp_established,
-        (Protocol::Tcp, State::Closed | State::Reset) => timeouts.tcp_closing,
-        (Protocol::Tcp, State::Opening | State::Unreplied | State::Replied) => timeouts.tcp_opening,
+    match key.protocol() {
+        Protocol::Icmp => timeouts.icmp,
+        Protocol::Udp if asks_dns => timeouts.udp_dns,
+        Protocol::Udp | Protocol::UdpLite => timeouts.udp,
+        Protocol::Tcp | Protocol::Sctp => match state {
+            State::Established | State::HalfClosed => timeouts.tcp_established,
+            State::Closed | State::Reset => timeouts.tcp_closing,
+            State::Opening | State::Unreplied | State::Replied => timeouts.tcp_opening,
+        },
+        Protocol::Gre | Protocol::Esp | Protocol::IpIp | Protocol::SixInFour => timeouts.other,
     }
 }

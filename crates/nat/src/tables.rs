@@ -8,16 +8,21 @@ use packet::{
     Datagram, DropReason, Endpoint, External, FlowKey, Instant, Internal, Protocol, Side,
 };
 
+use crate::esp::is_answer;
 use crate::flow::{Direction, Flow};
 use crate::hosts::Hosts;
 use crate::mapping::{Contact, ContactKey, Mapping, MappingKey};
 use crate::plan::first_segment;
+use crate::sharing::Sharing;
 use crate::state::{State, life};
 use crate::{Engine, Policy, Timeouts};
 
 /// Most mappings that can exist or rest at once: every port of one external address and protocol,
 /// twice, for the time in which an old and a new address overlap.
-const MAPPINGS_MAX: usize = 2 * 3 * 65_536;
+const MAPPINGS_MAX: usize = 2 * MAPPED_PROTOCOLS * 65_536;
+
+/// TCP, UDP, ICMP, UDP-Lite and SCTP.
+const MAPPED_PROTOCOLS: usize = 5;
 
 /// A [`FlowKey`] in the session table.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -112,7 +117,7 @@ impl Tables {
         timeouts: &Timeouts,
         mut each: impl FnMut(SessionInfo),
     ) {
-        self.sessions.for_each(pass, |hit| each(SessionInfo::of(&hit, now, timeouts)));
+        self.sessions.for_each(pass, |hit| each(self.info(pass, &hit, now, timeouts)));
     }
 
     /// What is known of one session, or `None` if it is gone.
@@ -125,7 +130,26 @@ impl Tables {
         timeouts: &Timeouts,
     ) -> Option<SessionInfo> {
         let hit = self.sessions.by_id(pass, id)?;
-        Some(SessionInfo::of(&hit, now, timeouts))
+        Some(self.info(pass, &hit, now, timeouts))
+    }
+
+    fn info(
+        &self,
+        pass: &Pass<'_>,
+        hit: &SessionHit<'_>,
+        now: Instant,
+        timeouts: &Timeouts,
+    ) -> SessionInfo {
+        let mut info = SessionInfo::of(hit, now, timeouts);
+        if info.protocol == Protocol::Esp {
+            let keeper = self.keeper(pass, hit);
+            info.expires =
+                keeper.map_or(Duration::ZERO, |keeper| life(&keeper, now, timeouts).expires);
+            if is_answer(hit) || self.is_answered(pass, hit) {
+                info.state = State::Replied;
+            }
+        }
+        info
     }
 
     /// Finds the internal endpoint behind an external one, for a packet of [`Side::Outside`]
@@ -133,7 +157,8 @@ impl Tables {
     /// nothing.
     ///
     /// # Errors
-    /// [`DropReason::NoMapping`], [`DropReason::FilterDenied`] or [`DropReason::TcpNoSession`].
+    /// [`DropReason::NoMapping`], [`DropReason::FilterDenied`], [`DropReason::TcpNoSession`],
+    /// [`DropReason::SctpNoSession`] or [`DropReason::HairpinUnsupported`].
     pub fn resolve_external(
         &self,
         pass: &Pass<'_>,
@@ -144,6 +169,13 @@ impl Tables {
         let protocol = datagram.protocol();
         if protocol == Protocol::Icmp {
             return Err(DropReason::NoMapping);
+        }
+        if !Sharing::of(protocol).has_mappings() {
+            return match (side, protocol) {
+                (Side::Inside, _) => Err(DropReason::HairpinUnsupported),
+                (Side::Outside, Protocol::Esp) => self.resolve_esp(pass, datagram),
+                (Side::Outside, _) => Err(DropReason::NoMapping),
+            };
         }
         let external = External(datagram.destination);
         if let Some(internal) = policy.forward_to(protocol, external) {
@@ -209,7 +241,7 @@ pub struct SessionInfo {
     pub internal: Internal,
     /// What stands for it outside; of a routed session itself.
     pub external: External,
-    /// The peer as the internal endpoint sees it; ICMP: port 0.
+    /// The peer as the internal endpoint sees it; ICMP and what has no ports: port 0.
     pub remote: Endpoint,
     /// What its packets have shown.
     pub state: State,
@@ -237,9 +269,16 @@ impl SessionInfo {
             }
         };
         let life = life(hit, now, timeouts);
+        let protocol = key.protocol();
+        // The halves of an SPI would look like ports.
+        let shown = |endpoint: Endpoint| match protocol {
+            Protocol::Esp => Endpoint::new(endpoint.address, 0),
+            _ => endpoint,
+        };
+        let [internal, external, remote] = [internal, external, remote].map(shown);
         Self {
             id: hit.id(),
-            protocol: key.protocol(),
+            protocol,
             internal: Internal(internal),
             external: External(external),
             remote,

@@ -13,8 +13,8 @@ use nat::{Direction, NextHop, SessionHit, SessionKey, Standing, Tables, Translat
 use packet::header::destination_mac;
 use packet::icmp::{self, ErrorKind};
 use packet::{
-    Datagram, DropReason, IcmpKind, Internal, L4, LinkId, MacAddr, PacketBuf, Protocol, PuntReason,
-    Side,
+    Datagram, DropReason, Endpoint, IcmpKind, Internal, L4, LinkId, MacAddr, PacketBuf, Protocol,
+    PuntReason, Side,
 };
 
 use crate::snapshot::{LinkFacts, Snapshot};
@@ -83,7 +83,7 @@ impl<'a> Judge<'a> {
         match datagram.transport {
             // An error belongs to the flow of the packet that it embeds.
             L4::Icmp(IcmpKind::Error) => None,
-            L4::Icmp(_) | L4::Tcp { .. } | L4::Udp => {
+            _ => {
                 let key = SessionKey(datagram.key(self.side));
                 self.tables.sessions().lookup_hashed(self.pass, hash, &key)
             }
@@ -122,6 +122,10 @@ impl<'a> Judge<'a> {
     /// Whether the policy between zones would let a flow be opened today.
     fn check_flow(&self, hit: &SessionHit<'a>) -> Result<(), DropReason> {
         let (first, key) = (hit.value_at(0), hit.key_at(0).0);
+        if key.protocol() == Protocol::Esp && first.direction() == Direction::Inbound {
+            let egress = first.next_hop().egress;
+            return self.check_answer(egress, first.destination(), first.source());
+        }
         if !matches!(first.direction(), Direction::Outbound | Direction::Routed) {
             return Ok(());
         }
@@ -304,6 +308,9 @@ impl<'a> Judge<'a> {
         };
         let address = internal.0.address;
         let route = *self.snapshot.routes.lookup(address).ok_or(DropReason::NoRoute)?;
+        if datagram.protocol() == Protocol::Esp {
+            self.check_answer(route.egress, internal.0, datagram.source)?;
+        }
         let forward = self.hop_via(&route, address)?;
         let back = self.snapshot.routes.lookup(datagram.source.address);
         let back = *back.filter(|r| r.egress == LinkId::WAN).ok_or(DropReason::NoRoute)?;
@@ -337,8 +344,9 @@ impl<'a> Judge<'a> {
         if datagram.ttl <= 1 {
             return Err(DropReason::TtlExpired.into());
         }
-        let (_, hit) = self.tables.flow_of_error(self.pass, packet, datagram, self.side)?;
-        if hit.value().ingress() != packet.ingress {
+        let nat = &self.snapshot.nat;
+        let (_, flow) = self.tables.flow_of_error(self.pass, packet, datagram, self.side, nat)?;
+        if flow.ingress() != packet.ingress {
             return Err(DropReason::SourceSpoofed.into());
         }
         Ok(Ruling::Error)
@@ -356,6 +364,22 @@ impl<'a> Judge<'a> {
             protocol: datagram.protocol(),
             source: datagram.source,
             destination: datagram.destination,
+        })
+    }
+
+    /// What comes in by ESP answers what went out, and stands under the policy for that.
+    fn check_answer(
+        &self,
+        lan: LinkId,
+        internal: Endpoint,
+        remote: Endpoint,
+    ) -> Result<(), DropReason> {
+        self.snapshot.check_policy(&FirstPacket {
+            from: Zone::of(lan),
+            to: Zone::Wan,
+            protocol: Protocol::Esp,
+            source: internal,
+            destination: remote,
         })
     }
 

@@ -292,6 +292,7 @@ fn policy(
             tcp_opening: timeouts.tcp_transitory,
             tcp_closing: timeouts.tcp_transitory,
             icmp: timeouts.icmp,
+            other: timeouts.other,
         },
         reserved: nat::ReservedPorts::none()
             .with(Protocol::Udp, DHCP_SERVER_PORT..=DHCP_CLIENT_PORT),

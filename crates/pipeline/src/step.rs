@@ -154,8 +154,10 @@ impl<'a> Step<'a> {
     fn note(&self, packet: &PacketBuf, datagram: &Datagram, hit: SessionHit<'a>) {
         let (bytes, packets) = gso::wire_size(packet, datagram.headers_len());
         hit.value().touch(self.now, bytes as u64, packets as u64);
-        if let L4::Tcp { flags, .. } = datagram.transport {
-            nat::observe_tcp(&hit, flags);
+        match datagram.transport {
+            L4::Tcp { flags, .. } => nat::observe_tcp(&hit, flags),
+            L4::Sctp(chunk) => nat::observe_sctp(&hit, chunk),
+            _ => {}
         }
     }
 
@@ -198,7 +200,8 @@ impl<'a> Step<'a> {
     /// Translates an ICMP error by the flow of the packet that it embeds.
     fn translate_error(&mut self, packet: &mut PacketBuf, datagram: &Datagram) -> Verdict {
         packet.set_len(datagram.end as usize);
-        match self.tables.translate_error(self.judge.pass, packet, datagram, self.side) {
+        let nat = &self.snapshot.nat;
+        match self.tables.translate_error(self.judge.pass, packet, datagram, self.side, nat) {
             Ok(hop) if hop.egress == LinkId::LOCAL => Verdict::Punt(PuntReason::Local),
             Ok(hop) => self.address(packet, hop),
             Err(reason) => reason.into(),

@@ -13,6 +13,7 @@ mod inbound;
 mod lanes;
 mod local;
 mod offloads;
+mod other_protocols;
 mod outbound;
 mod random;
 mod reload;
