@@ -348,10 +348,10 @@ fn check_offload(datagram: &Datagram, offload: Offload) -> Result<(), DropReason
         }
     }
     if let Some(gso) = offload.gso {
-        let fits = match (gso.kind, datagram.transport) {
-            (GsoKind::TcpV4 | GsoKind::TcpV4Ecn, L4::Tcp { .. }) | (GsoKind::Udp, L4::Udp) => true,
-            _ => false,
-        };
+        let fits = matches!(
+            (gso.kind, datagram.transport),
+            (GsoKind::TcpV4 | GsoKind::TcpV4Ecn, L4::Tcp { .. }) | (GsoKind::Udp, L4::Udp)
+        );
         if !fits || gso.size == 0 {
             return Err(DropReason::OffloadInvalid);
         }

@@ -197,6 +197,21 @@ fn a_host_that_falls_silent_leaves_nothing_behind_for_the_next_in_its_place() {
 }
 
 #[test]
+fn what_an_ended_association_was_answered_with_is_no_answer_to_the_next() {
+    let mut rig = Rig::new(policy());
+    for (host, spi) in [(A, 0xa1), (B, 0xb1)] {
+        rig.esp_out(host, spi).unwrap();
+        assert_eq!(rig.esp_in(spi | 0x100), Ok(host));
+    }
+    let sessions = rig.sessions();
+    let out = sessions.iter().find(|s| s.internal.0.address == A).unwrap().id;
+    assert!(rig.engines[0].kill(&rig.participant.pass(), out, rig.now));
+    rig.esp_out(A, 0xa2).unwrap();
+    assert_eq!(rig.esp_in(0x1a2), Ok(A));
+    rig.assert_no_leak();
+}
+
+#[test]
 fn one_host_cannot_take_a_peer_from_the_others() {
     let mut rig = Rig::new(policy());
     let quota = HOST_ASSOCIATIONS_MAX as u32;

@@ -53,7 +53,7 @@ fn any_protocol() -> impl Strategy<Value = Protocol> {
 fn untouched(protocol: Protocol, host: Ipv4Addr, id: u32, payload: &[u8]) -> PacketBuf {
     match protocol {
         Protocol::Sctp => sctp(ep(host, id as u16 | 1), ep(R, 9), 1),
-        Protocol::Gre => gre(host, R, (id % 3 != 0).then_some(id)),
+        Protocol::Gre => gre(host, R, (!id.is_multiple_of(3)).then_some(id)),
         Protocol::Esp => esp(host, R, id | 1),
         _ => ip(protocol, host, R, [&[0x45; 40][..], payload].concat()),
     }

@@ -259,7 +259,7 @@ fn crc32c_by_division(bytes: &[u8]) -> [u8; 4] {
     for byte in bytes {
         for bit in 0..8 {
             let feedback = crc >> 31 ^ u32::from(byte >> bit & 1);
-            crc = crc << 1 ^ feedback * 0x1edc_6f41;
+            crc = (crc << 1) ^ (feedback * 0x1edc_6f41);
         }
     }
     (!crc).reverse_bits().to_le_bytes()
