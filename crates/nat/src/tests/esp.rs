@@ -1,5 +1,9 @@
 //! Whose the ESP packets are that come in.
 
+use std::collections::BTreeMap;
+
+use proptest::prelude::*;
+
 use super::*;
 use crate::esp::{HOST_ASSOCIATIONS_MAX, PEER_ASSOCIATIONS_MAX};
 
@@ -336,5 +340,95 @@ fn two_hosts_with_nat_traversal_to_one_peer_keep_apart() {
         assert!(b.port != port && (b.port < 1024) == (port < 1024), "{b}");
         assert_eq!(rig.udp_in(ep(R, port), ep(E, port)), Ok((ep(R, port), ep(A, port))));
         assert_eq!(rig.udp_in(ep(R, port), b), Ok((ep(R, port), ep(B, port))));
+    }
+}
+
+/// What happens at a router that hosts speak ESP through.
+#[derive(Clone, Copy, Debug)]
+enum Event {
+    /// A host sends by one of its associations.
+    Out(u8, u32),
+    /// The peer sends, or somebody in its name.
+    In(u32),
+    Wait(u64),
+}
+
+fn event() -> impl Strategy<Value = Event> {
+    prop_oneof![
+        3 => (0u8..3, 1u32..5).prop_map(|(host, spi)| Event::Out(host, spi)),
+        3 => (1u32..12).prop_map(Event::In),
+        1 => prop_oneof![4 => 0u64..90, 1 => 500u64..700].prop_map(Event::Wait),
+    ]
+}
+
+/// How long ago each association of a host was last used.
+fn silences(
+    spoke: &BTreeMap<(Ipv4Addr, u32), Instant>,
+    host: Ipv4Addr,
+    now: Instant,
+) -> impl Iterator<Item = Duration> {
+    let of_host = spoke.iter().filter(move |((other, _), _)| *other == host);
+    of_host.map(move |(_, at)| now - *at)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
+
+    #[test]
+    fn what_comes_in_goes_to_a_host_that_speaks_and_stays_with_it(
+        events in proptest::collection::vec(event(), 1..80),
+    ) {
+        let mut rig = Rig::sized(256, 1, policy());
+        // When each association was last used, and whose each SPI is that has an entry.
+        let mut spoke = BTreeMap::new();
+        let mut known = BTreeMap::new();
+        for event in events {
+            // Which association of its host an SPI answers is not ours to know: any that fell
+            // silent may have taken it along.
+            let now = rig.now;
+            known.retain(|_, holder| silences(&spoke, *holder, now).all(|span| span < secs(600)));
+            match event {
+                Event::Out(host, spi) => {
+                    let host = [A, B, C][usize::from(host)];
+                    rig.esp_out(host, spi + u32::from(host.octets()[3]) * 16).unwrap();
+                    spoke.insert((host, spi), rig.now);
+                }
+                Event::In(spi) => {
+                    let entries = rig.sessions().len();
+                    match rig.esp_in(spi) {
+                        Ok(host) => {
+                            let shortest = silences(&spoke, host, now).min();
+                            prop_assert!(shortest.is_some_and(|span| span < secs(602)));
+                            let holder = known.get(&spi).copied().unwrap_or(host);
+                            prop_assert_eq!(holder, host, "SPI {} moved", spi);
+                            if rig.sessions().len() > entries {
+                                known.insert(spi, host);
+                            }
+                        }
+                        Err(reason) => {
+                            prop_assert_eq!(reason, DropReason::NoMapping);
+                            prop_assert!(!known.contains_key(&spi), "SPI {} was lost", spi);
+                        }
+                    }
+                }
+                Event::Wait(span) => {
+                    rig.advance(secs(span));
+                    // An answer may be looked at before what it answers is found to be over.
+                    rig.expire();
+                }
+            }
+            let sessions = rig.sessions();
+            for host in [A, B, C] {
+                let of = |direction| {
+                    let is_of = |s: &&SessionInfo| {
+                        s.internal.0.address == host && s.direction == direction
+                    };
+                    sessions.iter().filter(is_of).count()
+                };
+                let (out, answers) = (of(Direction::Outbound), of(Direction::Inbound));
+                prop_assert!(answers <= out, "{host}: {answers} answers to {out}");
+            }
+        }
+        rig.assert_no_leak();
     }
 }
