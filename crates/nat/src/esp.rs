@@ -222,24 +222,40 @@ impl Engine {
         now: Instant,
     ) -> Result<SessionHit<'p>, DropReason> {
         match request.translation {
-            Translation::Outbound => {
-                let plan = self.plan(pass, request, policy, now)?;
-                let opened = self.open_esp_out(pass, request, &plan, policy, now);
-                if !matches!(opened, Ok((_, true))) {
-                    self.tables.release(pass, &plan.bonds(), now);
-                }
-                opened.map(|(hit, _)| hit)
-            }
-            Translation::Inbound(_) => self.open_esp_in(pass, request, policy, now),
-            Translation::Routed => {
-                let plan = self.plan(pass, request, policy, now)?;
-                let [key, _] = plan.keys();
-                let keys = [key, key.marked(ROUTED)].map(SessionKey);
-                let values = plan.flows(request, policy, now);
-                finish(self.owners.sessions.insert(pass, keys, values), &plan).map(|(hit, _)| hit)
-            }
-            Translation::Hairpin(_) => Err(DropReason::HairpinUnsupported),
+            Translation::Outbound | Translation::Routed => {}
+            Translation::Inbound(_) => return self.open_esp_in(pass, request, policy, now),
+            Translation::Accepted(_) => return Err(DropReason::NoMapping),
+            Translation::Hairpin(_) => return Err(DropReason::HairpinUnsupported),
         }
+        let host = self.admit_host(request, policy, now)?;
+        let opened = self.open_esp_from_inside(pass, request, policy, now);
+        if !matches!(opened, Ok((_, true))) {
+            self.tables.sessions_of.release_one(host);
+        }
+        opened.map(|(hit, _)| hit)
+    }
+
+    /// Opens a session for an ESP packet from inside; says whether it is new.
+    fn open_esp_from_inside<'p>(
+        &mut self,
+        pass: &'p Pass<'_>,
+        request: &OpenRequest<'_>,
+        policy: &Policy,
+        now: Instant,
+    ) -> Result<(SessionHit<'p>, bool), DropReason> {
+        let plan = self.plan(pass, request, policy, now)?;
+        let opened = if request.translation == Translation::Routed {
+            let [key, _] = plan.keys();
+            let keys = [key, key.marked(ROUTED)].map(SessionKey);
+            let values = plan.flows(request, policy, now);
+            finish(self.owners.sessions.insert(pass, keys, values), &plan)
+        } else {
+            self.open_esp_out(pass, request, &plan, policy, now)
+        };
+        if !matches!(opened, Ok((_, true))) {
+            self.tables.release(pass, &plan.bonds(), now);
+        }
+        opened
     }
 
     /// Opens an association out in the first place that is free; says whether it is new.
@@ -302,9 +318,15 @@ impl Engine {
             let [key, _] = plan.keys();
             let keys = [SessionKey(key), answer_place(external, peer, number)];
             let values = plan.flows(request, policy, now);
-            match self.owners.sessions.insert(pass, keys, values) {
-                Err(InsertError::Exists { side: 1, .. }) => {}
-                other => return finish(other, &plan).map(|(hit, _)| hit),
+            let holder = self.admit_host(request, policy, now)?;
+            let inserted = self.owners.sessions.insert(pass, keys, values);
+            let is_lost = matches!(inserted, Err(InsertError::Exists { side: 1, .. }));
+            let opened = finish(inserted, &plan);
+            if !matches!(opened, Ok((_, true))) {
+                self.tables.sessions_of.release_one(holder);
+            }
+            if !is_lost {
+                return opened.map(|(hit, _)| hit);
             }
         }
         Err(LOST)

@@ -40,6 +40,7 @@ impl Rig {
         self.advance(secs(1300));
         let stats = self.tables.stats();
         assert_eq!((stats.sessions, stats.mappings, stats.contacts), (0, 0, 0));
+        assert_eq!(self.tables.sessions_of.total(), 0);
     }
 }
 
@@ -236,6 +237,21 @@ fn one_host_cannot_take_a_peer_from_the_others() {
 }
 
 #[test]
+fn both_directions_count_for_the_hosts_quota_of_sessions() {
+    let mut rig = Rig::new(Policy { sessions_per_host_max: Some(4), ..policy() });
+    rig.esp_out(A, 0xa1).unwrap();
+    assert_eq!(rig.esp_in(0x1a), Ok(A));
+    for spi in [0xa2, 0xa3] {
+        rig.esp_out(A, spi).unwrap();
+    }
+    assert_eq!(rig.esp_in(0x1b), Err(DropReason::HostSessions), "a quarter is the host's own");
+    assert_eq!(rig.esp_in(0x1a), Ok(A));
+    assert_eq!(rig.esp_out(A, 0xa3), Ok((E, R)));
+    assert_eq!(rig.tables.sessions_of.total(), 4);
+    rig.assert_no_leak();
+}
+
+#[test]
 fn a_new_external_address_starts_anew_at_once() {
     let mut rig = Rig::new(policy());
     rig.esp_out(A, 0xa1).unwrap();
@@ -304,8 +320,9 @@ fn counts_come_out_even_when_workers_race_for_answers() {
                         (LAN, esp(host, R, 7)),
                     ] {
                         let datagram = datagram(&packet);
-                        let request = request(&engine, &pass, &datagram, ingress, policy);
-                        if let Ok(request) = request {
+                        let found = (&datagram, None);
+                        let request = request(&engine, &pass, found, ingress, policy, now);
+                        if let Ok(Ok(request)) = request {
                             let _ = engine.open(&pass, &request, policy, now);
                         }
                     }
@@ -328,6 +345,7 @@ fn counts_come_out_even_when_workers_race_for_answers() {
     }
     let stats = tables.stats();
     assert_eq!((stats.sessions, stats.mappings, stats.contacts), (0, 0, 0));
+    assert_eq!(tables.sessions_of.total(), 0);
 }
 
 #[test]

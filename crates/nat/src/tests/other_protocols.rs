@@ -332,8 +332,11 @@ fn a_race_of_workers_for_a_peer_has_one_winner() {
                     let packet = gre(host, R, Some(key));
                     let datagram = datagram(&packet);
                     let pass = participant.pass();
-                    let request = request(&engine, &pass, &datagram, LAN, policy).unwrap();
-                    match engine.open(&pass, &request, policy, Instant::ZERO) {
+                    let now = Instant::ZERO;
+                    let found = (&datagram, None);
+                    let request = request(&engine, &pass, found, LAN, policy, now);
+                    let Ok(Ok(request)) = request else { panic!("a tunnel is opened") };
+                    match engine.open(&pass, &request, policy, now) {
                         Ok(_) => true,
                         Err(reason) => {
                             assert_eq!(reason, DropReason::PeerTaken);
