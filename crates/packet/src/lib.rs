@@ -15,6 +15,7 @@ mod batch;
 mod buf;
 pub mod checksum;
 mod endpoint;
+pub mod fragment;
 pub mod gso;
 pub mod header;
 pub mod icmp;
@@ -29,6 +30,7 @@ pub use buf::{
     Pool, SMALL_FRAME_MAX,
 };
 pub use endpoint::{Endpoint, External, FlowKey, Internal, Protocol, Remote, Side};
+pub use fragment::Fragment;
 pub use parse::{Arp, Datagram, IcmpKind, L4, Parsed, parse};
 pub use reason::{DropReason, PuntReason};
 pub use time::Instant;

@@ -13,10 +13,11 @@ use nat::{Direction, NextHop, SessionHit, SessionKey, Standing, Tables, Translat
 use packet::header::destination_mac;
 use packet::icmp::{self, ErrorKind};
 use packet::{
-    Datagram, DropReason, IcmpKind, Internal, L4, LinkId, MacAddr, PacketBuf, Protocol, PuntReason,
-    Side,
+    Datagram, DropReason, Fragment, IcmpKind, Internal, L4, LinkId, MacAddr, PacketBuf, Protocol,
+    PuntReason, Side,
 };
 
+use crate::size;
 use crate::snapshot::{LinkFacts, Snapshot};
 use crate::verdict::Verdict;
 
@@ -187,7 +188,7 @@ impl<'a> Judge<'a> {
         }
     }
 
-    /// Refuses what must not go on: an expired TTL, a packet that the egress can't carry.
+    /// Refuses what must not go on: an expired TTL, a packet that the egress can't carry and that must not be cut.
     #[inline]
     fn fit(
         &self,
@@ -198,10 +199,7 @@ impl<'a> Judge<'a> {
         if datagram.ttl <= 1 {
             return Err(Ruling::Answer(ErrorKind::TimeExceeded, DropReason::TtlExpired));
         }
-        if datagram.wire_ip_len(packet.offload) > usize::from(egress.mtu) {
-            if !datagram.dont_fragment {
-                return Err(DropReason::TooBig.into());
-            }
+        if datagram.dont_fragment && !size::fits(packet, datagram, egress.mtu) {
             let kind = ErrorKind::FragmentationNeeded(egress.mtu);
             return Err(Ruling::Answer(kind, DropReason::TooBig));
         }
@@ -341,6 +339,12 @@ impl<'a> Judge<'a> {
         if hit.value().ingress() != packet.ingress {
             return Err(DropReason::SourceSpoofed.into());
         }
+        let egress = self.snapshot.link(hit.value().next_hop().egress);
+        if egress.is_some_and(|egress| {
+            datagram.dont_fragment && !size::fits(packet, datagram, egress.mtu)
+        }) {
+            return Err(DropReason::TooBig.into());
+        }
         Ok(Ruling::Error)
     }
 
@@ -403,6 +407,25 @@ impl<'a> Judge<'a> {
             None => Err(Verdict::Resolve(egress, address).into()),
         }
     }
+}
+
+/// Whether a fragment may wait for the rest of its packet: nothing may whose source or destination would have the
+/// whole packet dropped, so that it takes no room from others.
+pub(crate) fn may_wait(
+    snapshot: &Snapshot,
+    packet: &PacketBuf,
+    fragment: &Fragment,
+) -> Result<(), DropReason> {
+    let Fragment { source, destination, .. } = *fragment;
+    if packet.ingress == LinkId::LOCAL {
+        return Err(DropReason::FragmentLocal);
+    }
+    no_group(packet, destination)?;
+    snapshot.sources.check_source(packet.ingress, source, destination)?;
+    if packet.ingress == LinkId::WAN && snapshot.nat.external != Some(destination) {
+        return Err(DropReason::PolicyDenied);
+    }
+    Ok(())
 }
 
 /// Refuses what is addressed to a group, on either layer: neither is ever forwarded (RFC 1812 §5.3.4, §5.3.5).

@@ -4,16 +4,17 @@ use flow_table::Hash;
 use forwarding::{NeighbourRef, Neighbours};
 use nat::{Engine, NextHop, OpenRequest, Revalidation, SessionHit, Standing, Tables};
 use packet::gso;
-use packet::header::{ipv4, put_macs, seal_ipv4};
+use packet::header::{ipv4, put_macs, put_u16, seal_ipv4};
 use packet::icmp::{self, ErrorKind};
 use packet::{Datagram, DropReason, Instant, L4, LinkId, MacAddr, PacketBuf, PuntReason, Side};
 
 use crate::counters::Counters;
+use crate::ids::Identifications;
 use crate::judge::{Judge, Opening, Passage, Ruling};
 use crate::limit::IcmpLimit;
-use crate::mss;
 use crate::snapshot::{LinkFacts, Snapshot};
 use crate::verdict::Verdict;
+use crate::{mss, size};
 
 /// Whom a packet is queued for: fair queueing is by inside host, then by flow.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -30,6 +31,7 @@ pub(crate) struct Step<'a> {
     pub tables: &'a Tables,
     pub neighbours: &'a Neighbours,
     pub limit: &'a mut IcmpLimit,
+    pub ids: &'a mut Identifications,
     pub counters: &'a Counters,
     pub judge: Judge<'a>,
     pub snapshot: &'a Snapshot,
@@ -127,6 +129,8 @@ impl<'a> Step<'a> {
         }
         flow.apply(packet, datagram);
         put_macs(packet.frame_mut(), mac, egress.mac);
+        size::fit(packet, datagram, egress.mtu);
+        self.ids.renumber(packet, datagram);
         Verdict::Forward(link)
     }
 
@@ -144,6 +148,9 @@ impl<'a> Step<'a> {
             // The rewrite lowers it.
             frame[l3 + ipv4::TTL] = 2;
             seal_ipv4(frame, l3, l4 - l3);
+        }
+        if let Some(mss_max) = self.snapshot.mss_max(packet.ingress, LinkId::LOCAL) {
+            mss::clamp(packet, datagram, mss_max);
         }
         hit.value().apply(packet, datagram);
         Verdict::Punt(PuntReason::Local)
@@ -189,7 +196,7 @@ impl<'a> Step<'a> {
         match ruling {
             Ruling::Final(verdict) => verdict,
             Ruling::Answer(kind, otherwise) => self.reply(packet, datagram, kind, otherwise),
-            Ruling::Own(hop) => self.address(packet, hop),
+            Ruling::Own(hop) => self.send_own(packet, datagram, hop),
             Ruling::Error => self.translate_error(packet, datagram),
             Ruling::Open(_) => unreachable!("the caller opens flows"),
         }
@@ -200,19 +207,37 @@ impl<'a> Step<'a> {
         packet.set_len(datagram.end as usize);
         match self.tables.translate_error(self.judge.pass, packet, datagram, self.side) {
             Ok(hop) if hop.egress == LinkId::LOCAL => Verdict::Punt(PuntReason::Local),
-            Ok(hop) => self.address(packet, hop),
+            Ok(hop) => self.address(packet, datagram, hop),
             Err(reason) => reason.into(),
         }
     }
 
+    /// Sends the router's own packet on. Whoever made a packet may cut it, even if nobody else may.
+    fn send_own(&mut self, packet: &mut PacketBuf, datagram: &Datagram, hop: NextHop) -> Verdict {
+        let mtu = self.snapshot.link(hop.egress).map_or(u16::MAX, |egress| egress.mtu);
+        if datagram.dont_fragment && !size::fits(packet, datagram, mtu) {
+            let (l3, l4) = (usize::from(datagram.l3), usize::from(datagram.l4));
+            let frame = packet.frame_mut();
+            put_u16(frame, l3 + ipv4::FRAGMENT, 0);
+            seal_ipv4(frame, l3, l4 - l3);
+            self.ids.number(packet, datagram);
+        }
+        if let Some(mss_max) = self.snapshot.mss_max(LinkId::LOCAL, hop.egress) {
+            mss::clamp(packet, datagram, mss_max);
+        }
+        self.address(packet, datagram, hop)
+    }
+
     /// Writes the MAC addresses of a packet that is otherwise ready.
-    fn address(&self, packet: &mut PacketBuf, hop: NextHop) -> Verdict {
+    fn address(&mut self, packet: &mut PacketBuf, datagram: &Datagram, hop: NextHop) -> Verdict {
         let Some(egress) = self.snapshot.link(hop.egress) else {
             return DropReason::LinkDown.into();
         };
         match self.neighbours.resolve(NeighbourRef::from_bits(hop.neighbour)) {
             Some(mac) => {
                 put_macs(packet.frame_mut(), mac, egress.mac);
+                size::fit(packet, datagram, egress.mtu);
+                self.ids.renumber(packet, datagram);
                 Verdict::Forward(hop.egress)
             }
             None => DropReason::NeighbourUnresolved.into(),
