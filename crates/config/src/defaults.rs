@@ -3,7 +3,7 @@
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
-use crate::model::{Brand, Filtering, Overhead, Ping};
+use crate::model::{Brand, Filtering, IcmpRefusals, Overhead, Ping};
 
 // The file
 
@@ -125,6 +125,8 @@ pub const MAPPINGS_PER_HOST_MAX: usize = 16_384;
 pub const MAPPINGS_PER_HOST_MIN: u64 = 64;
 /// Most mappings per host: every port of TCP, UDP and ICMP.
 pub const MAPPINGS_PER_HOST_LIMIT: u64 = 3 * 65_536;
+/// Hosts inside are told, or they would wait for a timeout (RFC 5508 REQ-8).
+pub const ICMP_REFUSALS: IcmpRefusals = IcmpRefusals::Answer;
 /// Smallest MSS: the default of TCP over IPv4 (RFC 9293 §3.7.1).
 pub const MSS_MIN: u16 = 536;
 /// Largest MSS: the largest MTU without IPv4 and TCP headers.

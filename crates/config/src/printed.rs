@@ -116,6 +116,7 @@ mss_clamp = "auto"            # from the WAN's MTU; or "off", or bytes from {mss
 #sessions_max = 1000000       # default: sized from memory
 mappings_per_host_max = {mappings}
 hairpinning = true            # hosts reach each other through the WAN address
+icmp_refusals = "{refusals}"      # tell hosts inside why a flow is refused; or "silent"
 allow_short_timeouts = false  # accept timeouts below the floors of the RFCs
 
 [nat.timeouts]
@@ -127,6 +128,7 @@ icmp = "{icmp}"                   # at least that (RFC 5508 REQ-2)
         mss_min = defaults::MSS_MIN,
         mss_max = defaults::MSS_MAX,
         mappings = defaults::MAPPINGS_PER_HOST_MAX,
+        refusals = defaults::ICMP_REFUSALS.as_str(),
         udp = shown(defaults::TIMEOUT_UDP),
         udp_floor = shown(defaults::TIMEOUT_UDP_FLOOR),
         established = shown(defaults::TIMEOUT_TCP_ESTABLISHED),

@@ -114,6 +114,8 @@ impl Default for LinkCounts {
 pub struct Counters {
     /// Sessions opened.
     pub opened: Counter,
+    /// Packets that would have opened one, but something was full or used up.
+    pub refused: Counter,
     links: Vec<CachePadded<LinkCounts>>,
 }
 
@@ -121,6 +123,7 @@ impl Default for Counters {
     fn default() -> Self {
         Self {
             opened: Counter::default(),
+            refused: Counter::default(),
             links: (0..LINKS_MAX).map(|_| CachePadded::default()).collect(),
         }
     }

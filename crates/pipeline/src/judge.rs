@@ -5,7 +5,7 @@
 
 use std::net::Ipv4Addr;
 
-use config::Hairpinning;
+use config::{Hairpinning, IcmpRefusals};
 use firewall::{FirstPacket, Zone};
 use flow_table::{Hash, Pass};
 use forwarding::{NeighbourRef, Neighbours, Route};
@@ -233,7 +233,7 @@ impl<'a> Judge<'a> {
             return Err(Ruling::Answer(ErrorKind::NetworkUnreachable, self.snapshot.no_route()));
         };
         if let Err(reason) = self.check_policy(datagram, ingress, route.egress) {
-            return Err(Ruling::Answer(ErrorKind::AdministrativelyProhibited, reason));
+            return Err(self.refused(reason));
         }
         let translation = match route.egress {
             LinkId::WAN => Translation::Outbound,
@@ -348,6 +348,19 @@ impl<'a> Judge<'a> {
         Ok(Ruling::Error)
     }
 
+    /// What becomes of a packet whose flow may not be opened. Its sender is told if it is inside: that policy forbids it
+    /// (RFC 5508 REQ-8), or that it may try later, which ends nothing that it has (RFC 6888 REQ-11b).
+    pub fn refused(&self, reason: DropReason) -> Ruling {
+        let kind = match reason {
+            DropReason::PolicyDenied => ErrorKind::AdministrativelyProhibited,
+            _ if is_shortage(reason) => ErrorKind::HostUnreachable,
+            _ => return reason.into(),
+        };
+        let tells =
+            self.snapshot.icmp_refusals == IcmpRefusals::Answer && self.side == Side::Inside;
+        if tells { Ruling::Answer(kind, reason) } else { reason.into() }
+    }
+
     fn check_policy(
         &self,
         datagram: &Datagram,
@@ -407,6 +420,12 @@ impl<'a> Judge<'a> {
             None => Err(Verdict::Resolve(egress, address).into()),
         }
     }
+}
+
+/// Whether a flow is refused for want of room, ports or quota: another time it may be opened.
+pub(crate) fn is_shortage(reason: DropReason) -> bool {
+    use DropReason::{HostQuota, MappingTableFull, PortsExhausted, SessionTableFull};
+    matches!(reason, HostQuota | MappingTableFull | PortsExhausted | SessionTableFull)
 }
 
 /// Whether a fragment may wait for the rest of its packet: nothing may whose source or destination would have the

@@ -2,7 +2,7 @@
 
 use std::net::Ipv4Addr;
 
-use config::{Config, Hairpinning, MssClamp, Ping, WanMode};
+use config::{Config, Hairpinning, IcmpRefusals, MssClamp, Ping, WanMode};
 use firewall::{Action, AddressPolicy, FirstPacket, LinkPolicy, Rule, Zone, ZonePolicy};
 use forwarding::{NextHop, Route, Routes};
 use ipnet::Ipv4Net;
@@ -91,6 +91,8 @@ pub struct Snapshot {
     pub wan_ping: bool,
     /// Whether hosts inside reach each other by external endpoints.
     pub hairpinning: Hairpinning,
+    /// Whether hosts inside are told that a flow is refused.
+    pub icmp_refusals: IcmpRefusals,
     /// Whether the WAN's address comes by DHCP.
     pub wan_dhcp: bool,
     links: Vec<LinkFacts>,
@@ -120,6 +122,7 @@ impl Snapshot {
             zones: zones(config),
             rules: config.policy.rules.iter().filter_map(|r| rule(config, r)).collect(),
             hairpinning: config.nat.hairpinning,
+            icmp_refusals: config.nat.icmp_refusals,
             wan_ping: config.wan.ping == Ping::Answer,
             wan_dhcp: matches!(config.wan.mode, WanMode::Dhcp(_)),
             links,

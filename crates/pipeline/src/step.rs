@@ -10,7 +10,7 @@ use packet::{Datagram, DropReason, Instant, L4, LinkId, MacAddr, PacketBuf, Punt
 
 use crate::counters::Counters;
 use crate::ids::Identifications;
-use crate::judge::{Judge, Opening, Passage, Ruling};
+use crate::judge::{self, Judge, Opening, Passage, Ruling};
 use crate::limit::IcmpLimit;
 use crate::snapshot::{LinkFacts, Snapshot};
 use crate::verdict::Verdict;
@@ -173,22 +173,30 @@ impl<'a> Step<'a> {
         datagram: &Datagram,
     ) -> Result<SessionHit<'a>, Verdict> {
         match self.judge.first(packet, datagram) {
-            Ruling::Open(opening) => self.open_flow(datagram, packet.ingress, opening),
+            Ruling::Open(opening) => self.open_flow(packet, datagram, opening),
             ruling => Err(self.refuse(packet, datagram, ruling)),
         }
     }
 
     fn open_flow(
         &mut self,
+        packet: &mut PacketBuf,
         datagram: &Datagram,
-        ingress: LinkId,
         opening: Opening,
     ) -> Result<SessionHit<'a>, Verdict> {
         let Opening { translation, forward, reverse } = opening;
+        let ingress = packet.ingress;
         let request = OpenRequest { datagram, ingress, translation, forward, reverse };
-        let opened = self.engine.open(self.judge.pass, &request, &self.snapshot.nat, self.now)?;
-        self.counters.opened.add(1);
-        Ok(opened)
+        match self.engine.open(self.judge.pass, &request, &self.snapshot.nat, self.now) {
+            Ok(opened) => {
+                self.counters.opened.add(1);
+                Ok(opened)
+            }
+            Err(reason) => {
+                self.counters.refused.add(u64::from(judge::is_shortage(reason)));
+                Err(self.refuse(packet, datagram, self.judge.refused(reason)))
+            }
+        }
     }
 
     /// Carries out a ruling that opens no flow.

@@ -7,7 +7,7 @@ use toml::de::DeValue;
 use crate::defaults;
 use crate::document::{Section, choose};
 use crate::fault::Fault;
-use crate::model::{Hairpinning, MssClamp, Nat, NatTimeouts, ShortTimeouts};
+use crate::model::{Hairpinning, IcmpRefusals, MssClamp, Nat, NatTimeouts, ShortTimeouts};
 use crate::value;
 
 pub(crate) fn nat(mut section: Section<'_>) -> Nat {
@@ -20,6 +20,7 @@ pub(crate) fn nat(mut section: Section<'_>) -> Nat {
         Some(flag) if !flag.value => Hairpinning::Off,
         _ => Hairpinning::On,
     };
+    let refusals = section.choice("icmp_refusals", &IcmpRefusals::ALL, IcmpRefusals::as_str);
     let range = defaults::SESSIONS_MIN..=defaults::SESSIONS_LIMIT;
     let sessions = section.number("sessions_max", range, "a session takes 128 bytes or more");
     let range = defaults::MAPPINGS_PER_HOST_MIN..=defaults::MAPPINGS_PER_HOST_LIMIT;
@@ -36,6 +37,7 @@ pub(crate) fn nat(mut section: Section<'_>) -> Nat {
             .and_then(|count| usize::try_from(count.value).ok())
             .unwrap_or(defaults::MAPPINGS_PER_HOST_MAX),
         hairpinning,
+        icmp_refusals: refusals.map_or(defaults::ICMP_REFUSALS, |refusals| refusals.value),
     }
 }
 

@@ -10,6 +10,7 @@ mod egress;
 mod errors;
 mod fragments;
 mod hairpin;
+mod icmp;
 mod identification;
 mod inbound;
 mod lanes;
