@@ -65,7 +65,7 @@
 //! [`FORWARDS_MAX`]. Work per new flow: about a thousand ports looked at, and that only when nearly
 //! all are taken.
 //!
-//! Non-goals: ALGs (RFC 4787 REQ-10), port overloading, fragments (dropped by `packet`),
+//! Non-goals: ALGs (RFC 4787 REQ-10), port overloading, fragments (`pipeline` puts them together first),
 //! anti-spoofing and policy between zones (`firewall`), generating ICMP errors (`pipeline`).
 
 mod bonds;
