@@ -21,6 +21,7 @@ pub mod header;
 pub mod icmp;
 mod parse;
 mod reason;
+mod segment;
 mod time;
 
 pub use address::{LinkId, MacAddr, ParseMacError, WorkerId};
@@ -33,4 +34,5 @@ pub use endpoint::{Endpoint, External, FlowKey, Internal, Protocol, Remote, Side
 pub use fragment::Fragment;
 pub use parse::{Arp, Datagram, IcmpKind, L4, Parsed, parse};
 pub use reason::{DropReason, PuntReason};
+pub use segment::Segment;
 pub use time::Instant;

@@ -116,6 +116,8 @@ pub struct Counters {
     pub opened: Counter,
     /// Packets that would have opened one, but something was full or used up.
     pub refused: Counter,
+    /// Segments of connections from outside that passed before there was a session.
+    pub relayed: Counter,
     links: Vec<CachePadded<LinkCounts>>,
 }
 
@@ -124,6 +126,7 @@ impl Default for Counters {
         Self {
             opened: Counter::default(),
             refused: Counter::default(),
+            relayed: Counter::default(),
             links: (0..LINKS_MAX).map(|_| CachePadded::default()).collect(),
         }
     }

@@ -32,6 +32,7 @@ mod rings;
 mod size;
 mod snapshot;
 mod step;
+mod unsolicited;
 mod verdict;
 mod worker;
 

@@ -2,17 +2,20 @@
 
 use flow_table::Hash;
 use forwarding::{NeighbourRef, Neighbours};
-use nat::{Engine, NextHop, OpenRequest, Revalidation, SessionHit, Standing, Tables};
+use nat::{Engine, NextHop, OpenRequest, Relay, Revalidation, SessionHit, Standing, Tables};
 use packet::gso;
 use packet::header::{ipv4, put_macs, put_u16, seal_ipv4};
 use packet::icmp::{self, ErrorKind};
-use packet::{Datagram, DropReason, Instant, L4, LinkId, MacAddr, PacketBuf, PuntReason, Side};
+use packet::{
+    Datagram, DropReason, Instant, LinkId, MacAddr, PacketBuf, PuntReason, Segment, Side,
+};
 
 use crate::counters::Counters;
 use crate::ids::Identifications;
 use crate::judge::{self, Judge, Opening, Passage, Ruling};
 use crate::limit::IcmpLimit;
 use crate::snapshot::{LinkFacts, Snapshot};
+use crate::unsolicited::Unsolicited;
 use crate::verdict::Verdict;
 use crate::{mss, size};
 
@@ -32,6 +35,7 @@ pub(crate) struct Step<'a> {
     pub neighbours: &'a Neighbours,
     pub limit: &'a mut IcmpLimit,
     pub ids: &'a mut Identifications,
+    pub unsolicited: &'a mut Unsolicited,
     pub counters: &'a Counters,
     pub judge: Judge<'a>,
     pub snapshot: &'a Snapshot,
@@ -160,9 +164,10 @@ impl<'a> Step<'a> {
     #[inline]
     fn note(&self, packet: &PacketBuf, datagram: &Datagram, hit: SessionHit<'a>) {
         let (bytes, packets) = gso::wire_size(packet, datagram.headers_len());
-        hit.value().touch(self.now, bytes as u64, packets as u64);
-        if let L4::Tcp { flags, .. } = datagram.transport {
-            nat::observe_tcp(&hit, flags);
+        let (bytes, packets) = (bytes as u64, packets as u64);
+        match Segment::read(packet.frame(), datagram) {
+            Some(segment) => nat::touch_tcp(&hit, &segment, self.now, bytes, packets),
+            None => hit.value().touch(self.now, bytes, packets),
         }
     }
 
@@ -185,8 +190,8 @@ impl<'a> Step<'a> {
         opening: Opening,
     ) -> Result<SessionHit<'a>, Verdict> {
         let Opening { translation, forward, reverse } = opening;
-        let ingress = packet.ingress;
-        let request = OpenRequest { datagram, ingress, translation, forward, reverse };
+        let (ingress, segment) = (packet.ingress, Segment::read(packet.frame(), datagram));
+        let request = OpenRequest { datagram, segment, ingress, translation, forward, reverse };
         match self.engine.open(self.judge.pass, &request, &self.snapshot.nat, self.now) {
             Ok(opened) => {
                 self.counters.opened.add(1);
@@ -205,9 +210,43 @@ impl<'a> Step<'a> {
             Ruling::Final(verdict) => verdict,
             Ruling::Answer(kind, otherwise) => self.reply(packet, datagram, kind, otherwise),
             Ruling::Own(hop) => self.send_own(packet, datagram, hop),
+            Ruling::AnswerLater(reason) => {
+                self.unsolicited.push(packet, datagram, self.now);
+                reason.into()
+            }
             Ruling::Error => self.translate_error(packet, datagram),
+            Ruling::Relay(relay, hop) => self.relay(packet, datagram, &relay, hop),
+            Ruling::PendingError(error, hop) => {
+                packet.set_len(datagram.end as usize);
+                error.apply(packet, datagram);
+                self.address(packet, datagram, hop)
+            }
             Ruling::Open(_) => unreachable!("the caller opens flows"),
         }
+    }
+
+    /// Rewrites a segment of a connection from outside that is not open yet. Until the neighbour is
+    /// known the packet stays untouched, and nothing is noted.
+    fn relay(
+        &mut self,
+        packet: &mut PacketBuf,
+        datagram: &Datagram,
+        relay: &Relay,
+        hop: NextHop,
+    ) -> Verdict {
+        packet.set_len(datagram.end as usize);
+        let verdict = self.address(packet, datagram, hop);
+        if verdict != Verdict::Forward(hop.egress) {
+            return verdict;
+        }
+        if let Some(mss_max) = self.snapshot.mss_max(packet.ingress, hop.egress) {
+            mss::clamp(packet, datagram, mss_max);
+        }
+        relay.apply(packet, datagram);
+        self.ids.renumber(packet, datagram);
+        self.tables.note(relay);
+        self.counters.relayed.add(1);
+        verdict
     }
 
     /// Translates an ICMP error by the flow of the packet that it embeds.
@@ -263,7 +302,13 @@ impl<'a> Step<'a> {
         let Some((mac, address)) = self.judge.answers_from(packet, datagram) else {
             return otherwise.into();
         };
-        if !self.limit.admit(self.now) {
+        let is_refusal = judge::is_shortage(otherwise) || otherwise == DropReason::PolicyDenied;
+        let admitted = if is_refusal {
+            self.limit.admit_refusal(self.now)
+        } else {
+            self.limit.admit(self.now)
+        };
+        if !admitted {
             return DropReason::IcmpRateLimited.into();
         }
         icmp::answer(packet, datagram, kind, mac, address);
