@@ -161,7 +161,7 @@ fn a_fragment_beyond_the_longest_packet_is_refused() {
     assert_eq!(refusal(&piece(0x3fff, 1, 8)), DropReason::FragmentTooLong);
     // The last byte that any packet can have.
     let last = (PAYLOAD_MAX / UNIT) as u16;
-    assert_eq!(fragment(&piece(last, 1, PAYLOAD_MAX % UNIT)).more, false);
+    assert!(!fragment(&piece(last, 1, PAYLOAD_MAX % UNIT)).more);
     assert_eq!(refusal(&piece(last, 1, PAYLOAD_MAX % UNIT + 1)), DropReason::FragmentTooLong);
 }
 
