@@ -7,6 +7,7 @@
 mod forward;
 mod lan;
 mod nat;
+mod policy;
 mod services;
 mod wan;
 mod zone;
@@ -20,7 +21,7 @@ use ipnet::Ipv4Net;
 use crate::defaults;
 use crate::document::{Problems, Section};
 use crate::fault::Fault;
-use crate::model::{Config, Lan, overlap};
+use crate::model::{Config, Lan, overlap, reserved_ports};
 
 pub(crate) use forward::check_added;
 
@@ -43,7 +44,7 @@ pub(crate) fn config(mut root: Section<'_>) -> Option<Config> {
     }
     let lans: Vec<Option<lan::LanRead>> = sections.into_iter().map(lan::lan).collect();
     let dns = services::dns(root.section("dns"));
-    let nat = nat::nat(root.section("nat"));
+    let (nat, dmz_host) = nat::nat(root.section("nat"));
     // A forward to a host whose own table is wrong would be a second report of the same thing.
     let hosts_known = problems.count() == 0;
     let lans_known = lans.iter().all(Option::is_some);
@@ -57,10 +58,24 @@ pub(crate) fn config(mut root: Section<'_>) -> Option<Config> {
         lan::check_reach(&lans, problems);
     }
 
-    let forwards = forward::forwards(root.sections("forward", defaults::FORWARDS_MAX));
-    let policy = forward::policy(root.section("policy"), lans_known.then_some(&lans[..]));
+    let known = policy::Known {
+        lans: lans_known.then_some(&lans[..]),
+        dns: hosts_known.then_some(&dns.dns),
+    };
+    let policy = policy::policy(root.section("policy"), known);
+    let sets: Vec<&str> = policy.sets.iter().map(|set| set.name.as_str()).collect();
+    let mode = wan.as_ref().map(|read| &read.wan.mode);
+    let reserved = reserved_ports(&control, mode);
+    let context = forward::Context { known, sets: &sets, reserved: &reserved };
+    let forwards = forward::forwards(root.sections("forward", defaults::FORWARDS_MAX), context);
     if hosts_known {
         forward::check_targets(&forwards, &lans, &dns.dns, problems);
+        if let Some(host) = dmz_host
+            && let Some(fault) = forward::no_host_of(&host.value, &lans, &dns.dns)
+        {
+            let given = host.value.to_string();
+            problems.note(&host.at, Fault::DmzNoHost { given, remedy: fault.remedy() });
+        }
     }
     let zone = root
         .section_if_present("zone")

@@ -584,22 +584,6 @@ mod forwards_and_policy {
         refused(&changed("8080", "70000 # HERE"), "`70000` is no port", "1 to 65535");
         refused(&changed("\"web:80\"", "\"web:x\" # HERE"), "`x` is no port", "leave `:PORT` out");
     }
-
-    fn rule(lines: &str) -> String {
-        extended(&format!("[[policy.rule]]\naction = \"refuse\"\n{lines}\n"))
-    }
-
-    #[test]
-    fn a_rule_names_lans_that_exist() {
-        assert!(parse("x", &rule("from = \"guest\"\nto = \"wan\"")).is_ok());
-        refused(&rule("from = \"gest\" # HERE"), "no LAN named `gest`", "did you mean `guest`?");
-        refused(&rule("from = \"guest\"\nto = \"dmz\" # HERE"), "no LAN named `dmz`", "`home`");
-    }
-
-    #[test]
-    fn a_rule_with_a_port_has_a_protocol() {
-        refused(&rule("from = \"guest\"\nport = 25 # HERE"), "needs a `protocol`", "\"tcp\"");
-    }
 }
 
 mod control_and_zone {

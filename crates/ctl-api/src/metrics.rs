@@ -26,6 +26,11 @@ pub(crate) fn render(status: &Status, drops: &[Drop]) -> String {
         let link = drop.link.as_deref().unwrap_or("");
         page.sample("drops_total", &[("reason", &drop.reason), ("link", link)], drop.count);
     }
+    page.counter("answered_total", "Packets answered by an ICMP error or a reset, by reason.");
+    for drop in drops.iter().filter(|drop| drop.answered > 0) {
+        let link = drop.link.as_deref().unwrap_or("");
+        page.sample("answered_total", &[("reason", &drop.reason), ("link", link)], drop.answered);
+    }
     shapers(&mut page, &status.shapers);
     dns(&mut page, status);
     page.0
@@ -239,6 +244,7 @@ mod tests {
             sentence: String::new(),
             link: Some("wan0".into()),
             count: 5,
+            answered: 2,
         }];
         let text = render(&status, &drops);
         let mut heads = Vec::new();

@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use flow_table::{Hit, Pass};
 use packet::{External, Instant, Internal, LinkId, Protocol};
 
-use crate::flow::{Direction, HOLDS_CONTACT, HOLDS_MAPPING, HOLDS_TARGET, UNANSWERED};
+use crate::flow::{DIRECTION, Direction, HOLDS_CONTACT, HOLDS_MAPPING, HOLDS_TARGET, UNANSWERED};
 use crate::hosts::HostSlot;
 use crate::mapping::{ContactKey, Mapping, MappingKey};
 use crate::tables::{SessionHit, Tables};
@@ -58,9 +58,13 @@ impl Bonds {
                     && match policy.forward_to(self.protocol, bond.external) {
                         Some(internal) => internal == bond.internal,
                         // A held mapping stays in its table: nothing to look up.
+                        None if self.has(holds) => {
+                            policy.is_dynamic(self.protocol, bond.external.0.port)
+                        }
                         None => {
-                            self.has(holds)
-                                && policy.is_dynamic(self.protocol, bond.external.0.port)
+                            self.is_inbound()
+                                && policy.dmz_to(self.protocol, bond.external)
+                                    == Some(bond.internal)
                         }
                     }
             })
@@ -75,6 +79,10 @@ impl Bonds {
         let waits = hit.value_at(0).happened(UNANSWERED);
         let traits = if waits { bonds.traits & !HOLDS_MAPPING } else { bonds.traits };
         Self { traits, ..bonds }
+    }
+
+    fn is_inbound(&self) -> bool {
+        self.traits & DIRECTION == Direction::Inbound as u8
     }
 
     fn has(&self, one: u8) -> bool {

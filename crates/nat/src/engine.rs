@@ -1,13 +1,13 @@
 //! The slow path of one worker: opening, checking and ending sessions.
 
 use flow_table::{EntryId, InsertError, Pass};
-use packet::{Datagram, DropReason, Instant, Internal, LinkId, Segment};
+use packet::{Datagram, DropReason, External, Instant, Internal, LinkId, Segment, Side};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
 use crate::Policy;
 use crate::bonds::Bonds;
-use crate::flow::{CONDEMNED, NextHop, SYN, UNADMITTED, UNANSWERED};
+use crate::flow::{CONDEMNED, Direction, NextHop, SYN, UNADMITTED, UNANSWERED};
 use crate::handshake::Accepted;
 use crate::state::touch_tcp;
 use crate::tables::{Owners, SessionHit, SessionId, SessionKey, Tables};
@@ -238,13 +238,25 @@ fn shake_hands(hit: &SessionHit<'_>, accepted: &Accepted) {
 pub fn standing(hit: &SessionHit<'_>, policy: &Policy) -> Standing {
     if hit.value_at(0).happened(CONDEMNED) {
         Standing::Condemned
-    } else if !Bonds::of(hit).agrees_with(policy) {
+    } else if !Bonds::of(hit).agrees_with(policy) || !is_admitted(hit, policy) {
         Standing::Void
     } else if is_unadmitted(hit) {
         Standing::Waits
     } else {
         Standing::Agrees
     }
+}
+
+/// Whether the forward that a session came in by would still let it in.
+fn is_admitted(hit: &SessionHit<'_>, policy: &Policy) -> bool {
+    let side = match hit.value_at(0).direction() {
+        Direction::Inbound => Side::Outside,
+        Direction::Hairpin => Side::Inside,
+        Direction::Outbound | Direction::Routed => return true,
+    };
+    let key = hit.key_at(0).0;
+    let forward = policy.forward_at(key.protocol(), External(key.destination()));
+    forward.is_none_or(|forward| forward.admits(key.source().address, side).is_ok())
 }
 
 /// Whether a packet of this side of a hairpin session must wait until its target has sent.

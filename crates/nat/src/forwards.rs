@@ -1,9 +1,10 @@
 //! Explicit mappings that the operator made.
 
 use std::cmp::Ordering;
+use std::net::Ipv4Addr;
 use std::ops::RangeInclusive;
 
-use packet::{Endpoint, Internal, Protocol};
+use packet::{AddressSet, DropReason, Endpoint, Internal, Protocol, Side};
 
 /// Most forwards in one policy: a mapping looks through its host's, a household has ten.
 pub const FORWARDS_MAX: usize = 4096;
@@ -19,6 +20,36 @@ pub struct Forward {
     pub to: Internal,
     /// What the operator knows it by.
     pub id: u32,
+    /// Who may use it, hosts inside included; absent: everybody.
+    pub sources: Option<AddressSet>,
+    /// Whether hosts inside may use it.
+    pub hairpin: Hairpin,
+}
+
+/// Whether hosts inside may use a forward (RFC 4787 REQ-9).
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Hairpin {
+    /// They may.
+    #[default]
+    Allowed,
+    /// They may not.
+    Refused,
+}
+
+impl Forward {
+    /// Whether a packet from this address, on this side, may use the forward.
+    ///
+    /// # Errors
+    /// [`DropReason::HairpinDisabled`] or [`DropReason::ForwardSource`].
+    pub fn admits(&self, source: Ipv4Addr, side: Side) -> Result<(), DropReason> {
+        if side == Side::Inside && self.hairpin == Hairpin::Refused {
+            return Err(DropReason::HairpinDisabled);
+        }
+        match &self.sources {
+            Some(sources) if !sources.contains(source) => Err(DropReason::ForwardSource),
+            Some(_) | None => Ok(()),
+        }
+    }
 }
 
 /// Why a set of forwards is refused.
@@ -197,7 +228,7 @@ mod tests {
         external: RangeInclusive<u16>,
         to: Internal,
     ) -> Forward {
-        Forward { protocol, external, to, id }
+        Forward { protocol, external, to, id, sources: None, hairpin: Hairpin::Allowed }
     }
 
     fn sample() -> Forwards {
@@ -242,6 +273,24 @@ mod tests {
         let overlap =
             ForwardError::Overlap { first: 8, second: 7, protocol: Protocol::Tcp, port: 90 };
         assert_eq!(refused, Err(overlap));
+    }
+
+    #[test]
+    fn a_forward_admits_the_sources_that_it_names_from_the_sides_that_it_names() {
+        let open = forward(1, Protocol::Tcp, 80..=80, internal(5, 80));
+        let sources: AddressSet =
+            [([203, 0, 113, 0].into(), [203, 0, 113, 9].into())].into_iter().collect();
+        let limited = Forward { sources: Some(sources), ..open.clone() };
+        let outside = Forward { hairpin: Hairpin::Refused, ..open.clone() };
+        let [friend, stranger, host] =
+            [[203, 0, 113, 9], [203, 0, 113, 10], [10, 0, 0, 7]].map(Ipv4Addr::from);
+        assert_eq!(open.admits(stranger, Side::Outside), Ok(()));
+        assert_eq!(open.admits(host, Side::Inside), Ok(()));
+        assert_eq!(limited.admits(friend, Side::Outside), Ok(()));
+        assert_eq!(limited.admits(stranger, Side::Outside), Err(DropReason::ForwardSource));
+        assert_eq!(limited.admits(host, Side::Inside), Err(DropReason::ForwardSource));
+        assert_eq!(outside.admits(stranger, Side::Outside), Ok(()));
+        assert_eq!(outside.admits(host, Side::Inside), Err(DropReason::HairpinDisabled));
     }
 
     #[test]

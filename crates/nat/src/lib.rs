@@ -26,8 +26,8 @@
 //! ICMP error finds its session by reversing what it embeds ([`Tables::translate_error`]).
 //!
 //! **Fast path**, per packet and free of this crate's tables but one line: look [`SessionKey`] up
-//! in [`Tables::sessions`], compare [`Flow::generation`] with the policy's, [`expects`] of a reset, [`Flow::apply`],
-//! [`Flow::touch`] or [`touch_tcp`]. **Slow path**, for the first packet of a session:
+//! in [`Tables::sessions`], compare [`Flow::generation`] with the policy's, ask [`expects`] about a
+//! reset, [`Flow::apply`], [`Flow::touch`] or [`touch_tcp`]. **Slow path**, for the first packet of a session:
 //! [`Tables::resolve_external`] if it is addressed to the external address, then [`Engine::open`].
 //! **Upkeep**: [`Engine::expire`] once per batch.
 //!
@@ -72,11 +72,15 @@
 //!
 //! **Limits.** Sessions: as many as the tables were made for. Mappings: every port of two
 //! addresses. Mappings, sessions and new sessions per second of a host: see [`Policy`], over 16,384
-//! hosts. Handshakes from outside: 65,536, the newer overwrites the older. Forwards:
+//! hosts. Handshakes from outside: 98,304, the newer overwrites the older. Forwards:
 //! [`FORWARDS_MAX`]. Work per new flow: about a thousand ports looked at, and that only when nearly
 //! all are taken.
 //!
-//! Non-goals: ALGs (RFC 4787 REQ-10), port overloading, fragments (`pipeline` puts them together first),
+//! **From outside**, what a packet reaches is asked in this order: a forward, for the sources that it
+//! names; a mapping, by the filtering of its LAN; the DMZ host, if there is one, unless the router
+//! itself owns the port.
+//!
+//! Non-goals: ALGs (RFC 4787 REQ-10), port overloading, fragments (put together by `pipeline`),
 //! anti-spoofing and policy between zones (`firewall`), generating ICMP errors (`pipeline`).
 
 mod bonds;
@@ -103,9 +107,9 @@ mod window;
 pub use engine::{Engine, OpenRequest, Revalidation, Standing, Translation, standing};
 pub use errors::PendingError;
 pub use flow::{Direction, Flow, NextHop};
-pub use forwards::{FORWARDS_MAX, Forward, ForwardError, Forwards};
+pub use forwards::{FORWARDS_MAX, Forward, ForwardError, Forwards, Hairpin};
 pub use handshake::{Accepted, Entry, Relay};
 pub use journal::{JournalWords, PortJournal};
-pub use policy::{Filtering, Policy, Rate, ReservedPorts, Timeouts};
+pub use policy::{Dmz, DmzEcho, Filtering, Policy, Rate, ReservedPorts, Timeouts};
 pub use state::{State, expects, touch_tcp};
 pub use tables::{SessionHit, SessionId, SessionInfo, SessionKey, Stats, Tables};

@@ -116,6 +116,7 @@ impl Engine {
                 if datagram.protocol() == Protocol::Tcp {
                     return Err(DropReason::TcpNoSession);
                 }
+                first_query(datagram)?;
                 // It holds the mapping when it is answered, see `upkeep`.
                 self.plan_inbound(pass, datagram, internal, policy, Mapping::is_held)
             }
@@ -220,7 +221,8 @@ impl Engine {
     }
 
     /// The way to an internal endpoint by its external one: a forward's, or a mapping that `enter`
-    /// finds usable, which gives the session the trait `holds`.
+    /// finds usable, which gives the session the trait `holds`, or from outside that of the DMZ
+    /// host.
     fn enter_target(
         &self,
         pass: &Pass<'_>,
@@ -229,14 +231,23 @@ impl Engine {
         policy: &Policy,
         (holds, enter): (u8, fn(&Mapping) -> bool),
     ) -> Result<u8, DropReason> {
-        if protocol == Protocol::Icmp {
-            return Err(DropReason::NoMapping);
-        }
         if let Some(internal) = policy.forward_to(protocol, bond.external) {
             return if internal == bond.internal { Ok(0) } else { Err(DropReason::NoMapping) };
         }
-        let hit = self.tables.mapping_of(pass, protocol, bond).ok_or(DropReason::NoMapping)?;
-        if enter(hit.value_at(0)) { Ok(holds) } else { Err(DropReason::NoMapping) }
+        // ICMP has mappings too, but nobody enters by one: only answers come that way.
+        let mapping = match protocol {
+            Protocol::Icmp => None,
+            Protocol::Tcp | Protocol::Udp => self.tables.mapping_of(pass, protocol, bond),
+        };
+        if mapping.is_some_and(|hit| enter(hit.value_at(0))) {
+            return Ok(holds);
+        }
+        let from_outside = holds == HOLDS_MAPPING;
+        if from_outside && policy.dmz_to(protocol, bond.external) == Some(bond.internal) {
+            Ok(0)
+        } else {
+            Err(DropReason::NoMapping)
+        }
     }
 
     fn admits_at(
@@ -431,6 +442,16 @@ pub(crate) fn first_segment(datagram: &Datagram) -> Result<(), DropReason> {
         }
         L4::Tcp { .. } | L4::Udp => Ok(()),
         L4::Icmp(_) => Err(DropReason::NoMapping),
+    }
+}
+
+/// From outside ICMP enters by a request only. What TCP may do is for [`Tables::entry`] to say.
+///
+/// [`Tables::entry`]: crate::Tables::entry
+pub(crate) fn first_query(datagram: &Datagram) -> Result<(), DropReason> {
+    match datagram.transport {
+        L4::Icmp(IcmpKind::Reply | IcmpKind::Error) => Err(DropReason::NoMapping),
+        L4::Icmp(IcmpKind::Request) | L4::Tcp { .. } | L4::Udp => Ok(()),
     }
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use packet::{Endpoint, External, Internal, LinkId, Protocol};
 
-use crate::Forwards;
+use crate::{Forward, Forwards};
 
 /// Which remote endpoints a mapping admits (RFC 4787 §5).
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -122,6 +122,25 @@ impl ReservedPorts {
     }
 }
 
+/// The host that gets what comes from outside and nothing else takes: no forward, no mapping, no
+/// service of the router.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Dmz {
+    /// The host.
+    pub host: Ipv4Addr,
+    /// Whether echo requests are among it.
+    pub echo: DmzEcho,
+}
+
+/// Who answers echo requests to the external address.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum DmzEcho {
+    /// The DMZ host.
+    Host,
+    /// The router, or nobody.
+    Router,
+}
+
 /// Everything a translation depends on that the operator or the lease decides. Immutable: a change
 /// is a new policy with the next generation.
 #[derive(Clone, PartialEq, Debug)]
@@ -136,6 +155,8 @@ pub struct Policy {
     pub filtering: Box<[Filtering]>,
     /// Explicit mappings.
     pub forwards: Forwards,
+    /// Who gets what comes from outside for a port that nothing else takes.
+    pub dmz: Option<Dmz>,
     /// Lifetimes.
     pub timeouts: Timeouts,
     /// Ports of local services.
@@ -167,6 +188,27 @@ impl Policy {
     #[must_use]
     pub fn filtering_of(&self, lan: LinkId) -> Filtering {
         self.filtering.get(lan.index()).copied().unwrap_or_default()
+    }
+
+    /// The forward that owns this external endpoint.
+    #[must_use]
+    pub fn forward_at(&self, protocol: Protocol, external: External) -> Option<&Forward> {
+        if self.external != Some(external.0.address) {
+            return None;
+        }
+        self.forwards.find(protocol, external.0.port)
+    }
+
+    /// The internal endpoint of the DMZ host for an external endpoint that nothing else takes.
+    /// Echo requests have port 0 here.
+    pub(crate) fn dmz_to(&self, protocol: Protocol, external: External) -> Option<Internal> {
+        let Endpoint { address, port } = external.0;
+        let dmz = self.dmz.filter(|_| self.external == Some(address))?;
+        let takes = match protocol {
+            Protocol::Icmp => dmz.echo == DmzEcho::Host && port == 0,
+            Protocol::Tcp | Protocol::Udp => !self.reserved.contains(protocol, port),
+        };
+        takes.then_some(Internal(Endpoint::new(dmz.host, port)))
     }
 
     /// The internal endpoint that a forward binds to this external endpoint.

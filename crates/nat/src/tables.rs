@@ -13,7 +13,7 @@ use crate::flow::{Direction, Flow};
 use crate::handshake::Handshakes;
 use crate::hosts::{Hosts, Rates};
 use crate::mapping::{Contact, ContactKey, Mapping, MappingKey};
-use crate::plan::first_segment;
+use crate::plan::{first_query, first_segment};
 use crate::state::{State, life};
 use crate::{Engine, Policy, PortJournal, Timeouts};
 
@@ -163,9 +163,35 @@ impl Tables {
     /// nothing.
     ///
     /// # Errors
-    /// [`DropReason::NoMapping`], [`DropReason::FilterDenied`] or [`DropReason::TcpNoSession`]. What
-    /// a TCP segment from outside may do is for [`Self::entry`] to say.
+    /// [`DropReason::NoMapping`], [`DropReason::FilterDenied`], [`DropReason::ForwardSource`],
+    /// [`DropReason::HairpinDisabled`] or [`DropReason::TcpNoSession`]. What a TCP segment from
+    /// outside may do is for [`Self::entry`] to say.
     pub fn resolve_external(
+        &self,
+        pass: &Pass<'_>,
+        datagram: &Datagram,
+        side: Side,
+        policy: &Policy,
+    ) -> Result<Internal, DropReason> {
+        let protocol = datagram.protocol();
+        let external = External(datagram.destination);
+        if let Some(forward) = policy.forward_at(protocol, external) {
+            forward.admits(datagram.source.address, side)?;
+            if side == Side::Inside {
+                first_segment(datagram)?;
+            }
+            return policy.forward_to(protocol, external).ok_or(DropReason::NoMapping);
+        }
+        match self.resolve_mapping(pass, datagram, side, policy) {
+            Err(DropReason::NoMapping) if side == Side::Outside => {
+                let internal = policy.dmz_to(protocol, external).ok_or(DropReason::NoMapping)?;
+                first_query(datagram).map(|()| internal)
+            }
+            resolved => resolved,
+        }
+    }
+
+    fn resolve_mapping(
         &self,
         pass: &Pass<'_>,
         datagram: &Datagram,
@@ -177,12 +203,6 @@ impl Tables {
             return Err(DropReason::NoMapping);
         }
         let external = External(datagram.destination);
-        if let Some(internal) = policy.forward_to(protocol, external) {
-            return match side {
-                Side::Inside => first_segment(datagram).map(|()| internal),
-                Side::Outside => Ok(internal),
-            };
-        }
         let key = MappingKey::external(protocol, external);
         let hit = self.mappings.lookup(pass, &key).ok_or(DropReason::NoMapping)?;
         let mapping = hit.value_at(0);

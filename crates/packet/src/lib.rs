@@ -20,7 +20,9 @@ pub mod gso;
 pub mod header;
 pub mod icmp;
 mod parse;
+mod ranges;
 mod reason;
+pub mod reset;
 mod segment;
 mod time;
 
@@ -33,6 +35,7 @@ pub use buf::{
 pub use endpoint::{Endpoint, External, FlowKey, Internal, Protocol, Remote, Side};
 pub use fragment::Fragment;
 pub use parse::{Arp, Datagram, IcmpKind, L4, Parsed, parse};
+pub use ranges::{AddressSet, PortSet, RangeSet};
 pub use reason::{DropReason, PuntReason};
 pub use segment::Segment;
 pub use time::Instant;

@@ -45,8 +45,10 @@ pub struct LinkCounts {
     pub tx_bytes: Counter,
     /// Frames forwarded from this link.
     pub forwarded: Counter,
-    /// Frames answered in place (ICMP errors).
+    /// Frames answered in place (ICMP errors and resets).
     pub replied: Counter,
+    /// Those of them that were answered rather than dropped, by the reason.
+    pub answered: [Counter; DropReason::COUNT],
     /// Frames punted, by reason.
     pub punted: [Counter; PuntReason::COUNT],
     /// Fragments that were to wait for the rest of their packet.
@@ -98,6 +100,7 @@ impl Default for LinkCounts {
             tx_bytes: Counter::default(),
             forwarded: Counter::default(),
             replied: Counter::default(),
+            answered: std::array::from_fn(|_| Counter::default()),
             punted: std::array::from_fn(|_| Counter::default()),
             held: Counter::default(),
             reassembled: Counter::default(),
@@ -116,6 +119,8 @@ pub struct Counters {
     pub opened: Counter,
     /// Packets that would have opened one, but something was full or used up.
     pub refused: Counter,
+    /// Matches of rules that were to be logged, but came too fast.
+    pub unlogged: Counter,
     /// Segments of connections from outside that passed before there was a session.
     pub relayed: Counter,
     links: Vec<CachePadded<LinkCounts>>,
@@ -126,6 +131,7 @@ impl Default for Counters {
         Self {
             opened: Counter::default(),
             refused: Counter::default(),
+            unlogged: Counter::default(),
             relayed: Counter::default(),
             links: (0..LINKS_MAX).map(|_| CachePadded::default()).collect(),
         }

@@ -16,10 +16,11 @@ use nat::{
 use packet::header::destination_mac;
 use packet::icmp::{self, ErrorKind};
 use packet::{
-    Datagram, DropReason, Fragment, IcmpKind, Instant, Internal, L4, LinkId, MacAddr, PacketBuf,
-    Protocol, PuntReason, Segment, Side,
+    Datagram, DropReason, Endpoint, Fragment, IcmpKind, Instant, Internal, L4, LinkId, MacAddr,
+    PacketBuf, Protocol, PuntReason, Segment, Side,
 };
 
+use crate::rules::{Denial, RuleId, Saying};
 use crate::size;
 use crate::snapshot::{LinkFacts, Snapshot};
 use crate::verdict::Verdict;
@@ -51,6 +52,10 @@ pub(crate) enum Ruling {
     PendingError(PendingError, NextHop),
     /// It is the router's own and goes on as it is.
     Own(NextHop),
+    /// It is for the router itself, and perhaps a rule says so.
+    Local(Option<RuleId>),
+    /// A rule refuses it.
+    Denied(Denial),
     /// It is answered by an ICMP error, or dropped for the reason if none may be sent.
     Answer(ErrorKind, DropReason),
     /// It is a SYN from outside that nobody asked for: dropped for the reason, and answered in six
@@ -66,6 +71,8 @@ pub(crate) struct Opening {
     pub translation: Translation,
     pub forward: NextHop,
     pub reverse: NextHop,
+    /// The rule that allows it, if one does.
+    pub rule: Option<RuleId>,
 }
 
 /// Where a packet of a flow goes.
@@ -139,29 +146,57 @@ impl<'a> Judge<'a> {
         Ok(())
     }
 
-    /// Whether a flow that was made under another configuration still agrees with this one.
-    pub fn standing(&self, hit: &SessionHit<'a>) -> Standing {
-        if self.check_flow(hit).is_err() {
-            return Standing::Void;
+    /// Whether a flow that was made under another configuration still agrees with this one; `None` if that can't
+    /// be said from this packet of it.
+    pub fn standing(&self, datagram: &Datagram, hit: &SessionHit<'a>) -> Option<Standing> {
+        let allowed = self.allows_still(datagram, hit);
+        if allowed == Some(false) {
+            return Some(Standing::Void);
         }
         match nat::standing(hit, &self.snapshot.nat) {
-            Standing::Agrees if !self.routes_agree(hit) => Standing::Void,
-            standing => standing,
+            Standing::Agrees if !self.routes_agree(hit) => Some(Standing::Void),
+            Standing::Agrees if allowed.is_none() => None,
+            standing => Some(standing),
         }
     }
 
-    /// Whether the policy between zones would let a flow be opened today.
-    fn check_flow(&self, hit: &SessionHit<'a>) -> Result<(), DropReason> {
+    /// Whether a flow came from outside and rules would not let it in today.
+    pub fn shuts_out(&self, datagram: &Datagram, hit: &SessionHit<'a>) -> bool {
+        hit.value_at(0).direction() == Direction::Inbound
+            && self.allows_still(datagram, hit) == Some(false)
+    }
+
+    /// Whether rules, zones and bogons would let a flow be opened today.
+    fn allows_still(&self, datagram: &Datagram, hit: &SessionHit<'a>) -> Option<bool> {
         let (first, key) = (hit.value_at(0), hit.key_at(0).0);
-        if !matches!(first.direction(), Direction::Outbound | Direction::Routed) {
-            return Ok(());
+        let direction = first.direction();
+        let destination = match direction {
+            Direction::Outbound | Direction::Routed => key.destination(),
+            Direction::Inbound | Direction::Hairpin => first.destination(),
+        };
+        let bogons = &self.snapshot.bogons;
+        let is_bogon = match direction {
+            Direction::Outbound if first.ingress() == LinkId::LOCAL => false,
+            Direction::Outbound => bogons.contains(destination.address),
+            Direction::Inbound => bogons.contains(key.source().address),
+            Direction::Hairpin | Direction::Routed => false,
+        };
+        if is_bogon {
+            return Some(false);
         }
-        self.snapshot.check_policy(&FirstPacket {
+        let opening = FirstPacket {
             from: Zone::of(first.ingress()),
             to: Zone::of(first.next_hop().egress),
-            protocol: key.protocol(),
+            protocol: key.protocol() as u8,
             source: key.source(),
-            destination: key.destination(),
+            destination,
+            dscp: (hit.side() == 0).then_some(datagram.tos >> 2),
+        };
+        self.snapshot.rules.allow_still(&opening, || match direction {
+            Direction::Outbound | Direction::Routed => {
+                self.snapshot.zones.check(opening.from, opening.to).is_ok()
+            }
+            Direction::Inbound | Direction::Hairpin => true,
         })
     }
 
@@ -268,6 +303,10 @@ impl<'a> Judge<'a> {
         let Some(route) = self.snapshot.routes.lookup(destination).copied() else {
             return Err(Ruling::Answer(ErrorKind::NetworkUnreachable, self.snapshot.no_route()));
         };
+        if route.egress == LinkId::WAN && self.snapshot.bogons.contains(destination) {
+            let reason = DropReason::DestinationBogon;
+            return Err(Ruling::Answer(ErrorKind::NetworkUnreachable, reason));
+        }
         // Before the policy: what was let in is answered.
         if route.egress == LinkId::WAN
             && let Some(segment) = Segment::read(packet.frame(), datagram)
@@ -276,16 +315,15 @@ impl<'a> Judge<'a> {
         {
             return Ok(Ruling::Relay(relay, self.hop_via(&route, destination)?));
         }
-        if let Err(reason) = self.check_policy(datagram, ingress, route.egress) {
-            return Err(self.refused(reason));
-        }
+        let opening = opening(datagram, (ingress, route.egress), datagram.destination);
+        let rule = self.permit(&opening, |reason| self.refused(reason))?;
         let translation = match route.egress {
             LinkId::WAN => Translation::Outbound,
             _ => Translation::Routed,
         };
         let forward = self.hop_via(&route, destination)?;
         let reverse = self.hop(ingress, datagram.source.address)?;
-        Ok(Ruling::Open(Opening { translation, forward, reverse }))
+        Ok(Ruling::Open(Opening { translation, forward, reverse, rule }))
     }
 
     /// Inside to one of the router's addresses: hairpinned if the address is the external one and something
@@ -302,8 +340,9 @@ impl<'a> Judge<'a> {
                 Err(reason) => return Err(reason.into()),
             }
         }
-        self.check_policy(datagram, packet.ingress, LinkId::LOCAL)?;
-        Ok(Verdict::Punt(PuntReason::Local).into())
+        let ends = (packet.ingress, LinkId::LOCAL);
+        let rule = self.permit(&opening(datagram, ends, datagram.destination), Ruling::from)?;
+        Ok(Ruling::Local(rule))
     }
 
     fn hairpin(
@@ -317,10 +356,11 @@ impl<'a> Judge<'a> {
         }
         let address = internal.0.address;
         let route = *self.snapshot.routes.lookup(address).ok_or(DropReason::NoRoute)?;
+        let rule = self.except(&opening(datagram, (packet.ingress, route.egress), internal.0))?;
         let forward = self.hop_via(&route, address)?;
         let reverse = self.hop(packet.ingress, datagram.source.address)?;
         let translation = Translation::Hairpin(internal);
-        Ok(Ruling::Open(Opening { translation, forward, reverse }))
+        Ok(Ruling::Open(Opening { translation, forward, reverse, rule }))
     }
 
     fn inbound(&self, packet: &PacketBuf, datagram: &Datagram) -> Result<Ruling, Ruling> {
@@ -329,7 +369,11 @@ impl<'a> Judge<'a> {
             return Ok(Verdict::Punt(PuntReason::DhcpClient).into());
         }
         no_group(packet, destination)?;
-        self.snapshot.sources.check_source(ingress, datagram.source.address, destination)?;
+        let source = datagram.source.address;
+        self.snapshot.sources.check_source(ingress, source, destination)?;
+        if self.snapshot.bogons.contains(source) {
+            return Err(DropReason::SourceBogon.into());
+        }
         let nat = &self.snapshot.nat;
         if nat.external != Some(destination) {
             return Err(DropReason::PolicyDenied.into());
@@ -337,18 +381,18 @@ impl<'a> Judge<'a> {
         if datagram.transport == L4::Icmp(IcmpKind::Error) {
             return self.error(packet, datagram);
         }
+        if datagram.transport == L4::Icmp(IcmpKind::Request)
+            && let Some(ruling) = self.ping(datagram)
+        {
+            return ruling;
+        }
         let internal = match self.tables.resolve_external(self.pass, datagram, self.side, nat) {
             Ok(internal) => internal,
-            Err(DropReason::NoMapping) if self.is_answered_ping(datagram) => {
-                return Ok(Verdict::Punt(PuntReason::Local).into());
-            }
-            Err(reason) if self.is_answered_late(packet, datagram) => {
-                return Err(Ruling::AnswerLater(reason));
-            }
-            Err(reason) => return Err(reason.into()),
+            Err(reason) => return self.knock(packet, datagram, reason),
         };
         let address = internal.0.address;
         let route = *self.snapshot.routes.lookup(address).ok_or(DropReason::NoRoute)?;
+        let rule = self.except(&opening(datagram, (ingress, route.egress), internal.0))?;
         let forward = self.hop_via(&route, address)?;
         let translation = match Segment::read(packet.frame(), datagram) {
             Some(segment) => {
@@ -359,10 +403,37 @@ impl<'a> Judge<'a> {
             }
             None => Translation::Inbound(internal),
         };
-        let back = self.snapshot.routes.lookup(datagram.source.address);
+        let back = self.snapshot.routes.lookup(source);
         let back = *back.filter(|r| r.egress == LinkId::WAN).ok_or(DropReason::NoRoute)?;
-        let reverse = self.hop_via(&back, datagram.source.address)?;
-        Ok(Ruling::Open(Opening { translation, forward, reverse }))
+        let reverse = self.hop_via(&back, source)?;
+        Ok(Ruling::Open(Opening { translation, forward, reverse, rule }))
+    }
+
+    /// An echo request to the WAN address; `None` if the router leaves it to others.
+    fn ping(&self, datagram: &Datagram) -> Option<Result<Ruling, Ruling>> {
+        let opening = opening(datagram, (LinkId::WAN, LinkId::LOCAL), datagram.destination);
+        let has_host = self.snapshot.nat.dmz.is_some_and(|dmz| dmz.echo == nat::DmzEcho::Host);
+        match self.snapshot.rules.say(&opening, self.now) {
+            Saying::Allowed(rule) => Some(Ok(Ruling::Local(Some(rule)))),
+            Saying::Denied(denial) => (!has_host).then_some(Err(Ruling::Denied(denial))),
+            Saying::Nothing => self.snapshot.wan_ping.then_some(Ok(Ruling::Local(None))),
+        }
+    }
+
+    /// From outside to a port that lets nobody in, for the reason: silence, unless a rule wants the sender told
+    /// that nothing takes it, or all who send a SYN are to hear (RFC 5382 REQ-4).
+    fn knock(
+        &self,
+        packet: &PacketBuf,
+        datagram: &Datagram,
+        reason: DropReason,
+    ) -> Result<Ruling, Ruling> {
+        let opening = opening(datagram, (LinkId::WAN, LinkId::LOCAL), datagram.destination);
+        Err(match self.snapshot.rules.say(&opening, self.now) {
+            Saying::Denied(denial) if reason == DropReason::NoMapping => Ruling::Denied(denial),
+            _ if self.is_answered_late(packet, datagram) => Ruling::AnswerLater(reason),
+            _ => reason.into(),
+        })
     }
 
     /// From the router itself: through the translation if it speaks from a LAN address to the WAN, as it is
@@ -379,9 +450,11 @@ impl<'a> Judge<'a> {
         if !translated {
             return Ok(Ruling::Own(forward));
         }
+        let ends = (LinkId::LOCAL, route.egress);
+        let rule = self.except(&opening(datagram, ends, datagram.destination))?;
         let reverse = NextHop { egress: LinkId::LOCAL, neighbour: NeighbourRef::NONE.to_bits() };
         let translation = Translation::Outbound;
-        Ok(Ruling::Open(Opening { translation, forward, reverse }))
+        Ok(Ruling::Open(Opening { translation, forward, reverse, rule }))
     }
 
     /// An ICMP error must arrive where the packets of the flow do that it is about, or any LAN could speak for
@@ -435,19 +508,27 @@ impl<'a> Judge<'a> {
         Ok(Ruling::PendingError(error, self.hop_via(&route, destination)?))
     }
 
-    fn check_policy(
+    /// Whether a flow may be opened: the first rule that matches decides, which is then named, else the policy
+    /// between zones, whose refusal becomes what `refuse` makes of it.
+    fn permit(
         &self,
-        datagram: &Datagram,
-        from: LinkId,
-        to: LinkId,
-    ) -> Result<(), DropReason> {
-        self.snapshot.check_policy(&FirstPacket {
-            from: Zone::of(from),
-            to: Zone::of(to),
-            protocol: datagram.protocol(),
-            source: datagram.source,
-            destination: datagram.destination,
-        })
+        opening: &FirstPacket,
+        refuse: impl FnOnce(DropReason) -> Ruling,
+    ) -> Result<Option<RuleId>, Ruling> {
+        let rule = self.except(opening)?;
+        if rule.is_none() {
+            self.snapshot.zones.check(opening.from, opening.to).map_err(refuse)?;
+        }
+        Ok(rule)
+    }
+
+    /// Whether a rule refuses a flow that may be opened without one; which allows it, if one does.
+    fn except(&self, opening: &FirstPacket) -> Result<Option<RuleId>, Ruling> {
+        match self.snapshot.rules.say(opening, self.now) {
+            Saying::Nothing => Ok(None),
+            Saying::Allowed(rule) => Ok(Some(rule)),
+            Saying::Denied(denial) => Err(Ruling::Denied(denial)),
+        }
     }
 
     /// What a LAN may send to everyone: DHCP. A packet to a group that no service here listens to is dropped.
@@ -467,10 +548,6 @@ impl<'a> Judge<'a> {
             && packet.ingress == LinkId::WAN
             && datagram.protocol() == Protocol::Udp
             && datagram.destination.port == DHCP_CLIENT_PORT
-    }
-
-    fn is_answered_ping(&self, datagram: &Datagram) -> bool {
-        self.snapshot.wan_ping && datagram.transport == L4::Icmp(IcmpKind::Request)
     }
 
     fn is_answered_late(&self, packet: &PacketBuf, datagram: &Datagram) -> bool {
@@ -532,6 +609,22 @@ pub(crate) fn may_wait(
         return Err(DropReason::PolicyDenied);
     }
     Ok(())
+}
+
+/// A packet as rules see it, between two links and with the destination that it is to reach.
+fn opening(
+    datagram: &Datagram,
+    (from, to): (LinkId, LinkId),
+    destination: Endpoint,
+) -> FirstPacket {
+    FirstPacket {
+        from: Zone::of(from),
+        to: Zone::of(to),
+        protocol: datagram.protocol() as u8,
+        source: datagram.source,
+        destination,
+        dscp: Some(datagram.tos >> 2),
+    }
 }
 
 /// Refuses what is addressed to a group, on either layer: neither is ever forwarded (RFC 1812 §5.3.4, §5.3.5).

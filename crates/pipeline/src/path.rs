@@ -54,6 +54,8 @@ fn run(batch: &mut Batch, worker: &mut Worker, snapshot: &Snapshot, now: Instant
         lanes,
         verdicts,
         tags,
+        rings,
+        log_full_at,
         ..
     } = worker;
     lanes.clear();
@@ -95,6 +97,8 @@ fn run(batch: &mut Batch, worker: &mut Worker, snapshot: &Snapshot, now: Instant
         ids,
         unsolicited,
         counters,
+        rings,
+        log_full_at,
         judge,
         snapshot,
         now,

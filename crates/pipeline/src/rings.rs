@@ -10,6 +10,8 @@ use std::net::Ipv4Addr;
 use crossbeam::queue::ArrayQueue;
 use packet::{LinkId, PacketBuf, PuntReason, SMALL_FRAME_MAX};
 
+use crate::rules::RuleMatch;
+
 /// Frames that may wait for the control thread. At 2 KiB each they are a burst of DHCP, ARP and DNS from a
 /// few hundred hosts at once; more would only delay what is behind.
 pub const RING_LEN: usize = 512;
@@ -17,6 +19,9 @@ pub const RING_LEN: usize = 512;
 /// Buffers for frames that came in fragments: big pings, and packets that wait for a neighbour. At 64 KiB each, so
 /// few, because nothing that matters to the router is so long.
 const LARGE_BUFFERS: usize = 16;
+
+/// Matches of rules that may wait for the control thread: those of a burst and of the seconds until it wakes.
+const MATCHES_LEN: usize = 256;
 
 /// A frame for the router itself.
 #[derive(Debug)]
@@ -47,6 +52,7 @@ pub struct Rings {
     free_large: ArrayQueue<PacketBuf>,
     punt: ArrayQueue<Punted>,
     inject: ArrayQueue<Inject>,
+    matches: ArrayQueue<RuleMatch>,
 }
 
 impl Default for Rings {
@@ -63,12 +69,8 @@ impl Rings {
         while free.push(PacketBuf::small().for_rings()).is_ok() {}
         let free_large = ArrayQueue::new(LARGE_BUFFERS);
         while free_large.push(PacketBuf::large().for_rings()).is_ok() {}
-        Self {
-            free,
-            free_large,
-            punt: ArrayQueue::new(RING_LEN),
-            inject: ArrayQueue::new(RING_LEN),
-        }
+        let (punt, inject) = (ArrayQueue::new(RING_LEN), ArrayQueue::new(RING_LEN));
+        Self { free, free_large, punt, inject, matches: ArrayQueue::new(MATCHES_LEN) }
     }
 
     /// Takes an empty buffer for a small frame.
@@ -130,6 +132,17 @@ impl Rings {
     #[must_use]
     pub fn poll_inject(&self) -> Option<Inject> {
         self.inject.pop()
+    }
+
+    /// Hands a match of a rule to the control thread; `false` if the ring is full.
+    pub fn log(&self, entry: RuleMatch) -> bool {
+        self.matches.push(entry).is_ok()
+    }
+
+    /// Next match of a rule to be written down.
+    #[must_use]
+    pub fn poll_log(&self) -> Option<RuleMatch> {
+        self.matches.pop()
     }
 
     /// Whether the control thread has something to read.

@@ -1,19 +1,23 @@
 //! One packet's decision, carried out.
 
+use config::Logging;
 use flow_table::Hash;
 use forwarding::{NeighbourRef, Neighbours};
 use nat::{Engine, NextHop, OpenRequest, Relay, Revalidation, SessionHit, Standing, Tables};
 use packet::gso;
 use packet::header::{ipv4, put_macs, put_u16, seal_ipv4};
 use packet::icmp::{self, ErrorKind};
+use packet::reset;
 use packet::{
-    Datagram, DropReason, Instant, LinkId, MacAddr, PacketBuf, PuntReason, Segment, Side,
+    Datagram, DropReason, Instant, L4, LinkId, MacAddr, PacketBuf, PuntReason, Segment, Side,
 };
 
 use crate::counters::Counters;
 use crate::ids::Identifications;
 use crate::judge::{self, Judge, Opening, Passage, Ruling};
 use crate::limit::IcmpLimit;
+use crate::rings::Rings;
+use crate::rules::{Denial, LOG_PACE, RuleId, RuleMatch, RuleOutcome};
 use crate::snapshot::{LinkFacts, Snapshot};
 use crate::unsolicited::Unsolicited;
 use crate::verdict::Verdict;
@@ -37,6 +41,9 @@ pub(crate) struct Step<'a> {
     pub ids: &'a mut Identifications,
     pub unsolicited: &'a mut Unsolicited,
     pub counters: &'a Counters,
+    pub rings: &'a Rings,
+    /// When the log has recovered from what was written.
+    pub log_full_at: &'a mut u64,
     pub judge: Judge<'a>,
     pub snapshot: &'a Snapshot,
     pub now: Instant,
@@ -72,11 +79,19 @@ impl<'a> Step<'a> {
         datagram: &Datagram,
         hit: SessionHit<'a>,
     ) -> Result<SessionHit<'a>, Verdict> {
-        if self.judge.standing(&hit) == Standing::Void {
-            return match self.engine.void(self.judge.pass, &hit, self.now) {
-                Revalidation::Drop(reason) => Err(reason.into()),
-                Revalidation::Current | Revalidation::Gone => self.open(packet, datagram),
-            };
+        match self.judge.standing(datagram, &hit) {
+            // The next packet of the other direction will tell.
+            None => return Ok(hit),
+            Some(Standing::Void) if self.judge.shuts_out(datagram, &hit) => {
+                return Err(self.shut_out(packet, datagram, &hit));
+            }
+            Some(Standing::Void) => {
+                return match self.engine.void(self.judge.pass, &hit, self.now) {
+                    Revalidation::Drop(reason) => Err(reason.into()),
+                    Revalidation::Current | Revalidation::Gone => self.open(packet, datagram),
+                };
+            }
+            Some(Standing::Agrees | Standing::Condemned | Standing::Waits) => {}
         }
         match self.engine.revalidate(self.judge.pass, &hit, &self.snapshot.nat, self.now) {
             Revalidation::Current => {
@@ -85,6 +100,23 @@ impl<'a> Step<'a> {
             }
             Revalidation::Gone => self.open(packet, datagram),
             Revalidation::Drop(reason) => Err(reason.into()),
+        }
+    }
+
+    /// Refuses a packet of a flow from outside that rules now forbid. The flow stays, mute, until its time is over:
+    /// without it the host's next packet would open one outwards, by which the stranger were in again.
+    fn shut_out(
+        &mut self,
+        packet: &mut PacketBuf,
+        datagram: &Datagram,
+        hit: &SessionHit<'a>,
+    ) -> Verdict {
+        if hit.side() == 1 {
+            return DropReason::RuleDenied.into();
+        }
+        match self.judge.first(packet, datagram) {
+            Ruling::Open(_) => DropReason::RuleDenied.into(),
+            ruling => self.refuse(packet, datagram, ruling),
         }
     }
 
@@ -189,12 +221,13 @@ impl<'a> Step<'a> {
         datagram: &Datagram,
         opening: Opening,
     ) -> Result<SessionHit<'a>, Verdict> {
-        let Opening { translation, forward, reverse } = opening;
+        let Opening { translation, forward, reverse, rule } = opening;
         let (ingress, segment) = (packet.ingress, Segment::read(packet.frame(), datagram));
         let request = OpenRequest { datagram, segment, ingress, translation, forward, reverse };
         match self.engine.open(self.judge.pass, &request, &self.snapshot.nat, self.now) {
             Ok(opened) => {
                 self.counters.opened.add(1);
+                self.note_allowed(datagram, ingress, rule);
                 Ok(opened)
             }
             Err(reason) => {
@@ -204,10 +237,58 @@ impl<'a> Step<'a> {
         }
     }
 
+    fn note_allowed(&mut self, datagram: &Datagram, ingress: LinkId, rule: Option<RuleId>) {
+        let Some(rule) = rule else { return };
+        if self.snapshot.rules.note_allowed(rule, self.now) == Logging::On {
+            self.log(datagram, ingress, rule, RuleOutcome::Allowed);
+        }
+    }
+
+    /// Carries a rule's refusal out: a reset for TCP, so that the program gives up at once, else ICMP.
+    fn deny(&mut self, packet: &mut PacketBuf, datagram: &Datagram, denial: Denial) -> Verdict {
+        if self.snapshot.rules.note_denied(&denial) == Logging::On {
+            let outcome = match denial.reason {
+                DropReason::RuleRate => RuleOutcome::Limited,
+                _ => RuleOutcome::Refused,
+            };
+            self.log(datagram, packet.ingress, denial.rule, outcome);
+        }
+        match datagram.transport {
+            _ if !denial.is_told => denial.reason.into(),
+            L4::Tcp { .. } => self.reset(packet, datagram, denial.reason),
+            L4::Udp | L4::Icmp(_) => {
+                let kind = ErrorKind::AdministrativelyProhibited;
+                self.reply(packet, datagram, kind, denial.reason)
+            }
+        }
+    }
+
+    /// Hands a match to the control thread, which writes it down; what comes too fast is only counted.
+    fn log(&mut self, datagram: &Datagram, ingress: LinkId, rule: RuleId, outcome: RuleOutcome) {
+        let entry = RuleMatch {
+            index: self.snapshot.rules.index_of(rule),
+            outcome,
+            ingress,
+            protocol: datagram.protocol() as u8,
+            source: datagram.source,
+            destination: datagram.destination,
+        };
+        if LOG_PACE.admits(*self.log_full_at, self.now) && self.rings.log(entry) {
+            *self.log_full_at = LOG_PACE.spend(*self.log_full_at, self.now);
+        } else {
+            self.counters.unlogged.add(1);
+        }
+    }
+
     /// Carries out a ruling that opens no flow.
     fn refuse(&mut self, packet: &mut PacketBuf, datagram: &Datagram, ruling: Ruling) -> Verdict {
         match ruling {
             Ruling::Final(verdict) => verdict,
+            Ruling::Local(rule) => {
+                self.note_allowed(datagram, packet.ingress, rule);
+                Verdict::Punt(PuntReason::Local)
+            }
+            Ruling::Denied(denial) => self.deny(packet, datagram, denial),
             Ruling::Answer(kind, otherwise) => self.reply(packet, datagram, kind, otherwise),
             Ruling::Own(hop) => self.send_own(packet, datagram, hop),
             Ruling::AnswerLater(reason) => {
@@ -312,7 +393,27 @@ impl<'a> Step<'a> {
             return DropReason::IcmpRateLimited.into();
         }
         icmp::answer(packet, datagram, kind, mac, address);
+        self.counters.link(packet.ingress).answered[otherwise.index()].add(1);
         Verdict::Reply(kind)
+    }
+
+    /// Turns a segment into the reset that answers it, if one may be sent.
+    fn reset(
+        &mut self,
+        packet: &mut PacketBuf,
+        datagram: &Datagram,
+        otherwise: DropReason,
+    ) -> Verdict {
+        let link = self.snapshot.link(packet.ingress);
+        let Some(link) = link.filter(|_| reset::may_answer(packet.frame(), datagram)) else {
+            return otherwise.into();
+        };
+        if !self.limit.admit(self.now) {
+            return DropReason::IcmpRateLimited.into();
+        }
+        reset::answer(packet, datagram, link.mac);
+        self.counters.link(packet.ingress).answered[otherwise.index()].add(1);
+        Verdict::Reset
     }
 }
 

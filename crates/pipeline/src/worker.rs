@@ -42,7 +42,9 @@ pub struct Worker {
     pub(crate) verdicts: Vec<Verdict>,
     pub(crate) tags: Vec<Tag>,
     pub(crate) counters: Arc<Counters>,
-    rings: Arc<Rings>,
+    pub(crate) rings: Arc<Rings>,
+    /// See [`Step::log_full_at`](crate::step::Step::log_full_at).
+    pub(crate) log_full_at: u64,
     one: Batch,
     /// The WAN address under which packets were last sent on.
     wan: Option<Ipv4Addr>,
@@ -73,6 +75,7 @@ impl Worker {
             tags: Vec::with_capacity(BATCH_MAX),
             counters: Arc::new(Counters::default()),
             rings,
+            log_full_at: 0,
             one: Batch::new(),
             wan: None,
         })
@@ -134,7 +137,7 @@ impl Worker {
                     egress.enqueue(packet, self.tags[index], now, &self.counters);
                     continue;
                 }
-                Verdict::Reply(_) => {
+                Verdict::Reply(_) | Verdict::Reset => {
                     counts.replied.add(1);
                     packet.egress = packet.ingress;
                     egress.send_now(packet, &self.counters);

@@ -79,6 +79,7 @@ fn text(side: Side, lan: Ipv4Addr, wan: Ipv4Addr) -> String {
         r#"
 [wan]
 link = "wan0"
+bogons = "pass"
 mode = "static"
 address = "{wan}/24"
 gateway = "{gateway}"

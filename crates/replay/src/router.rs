@@ -13,8 +13,8 @@ use ipnet::Ipv4Net;
 use nat::Tables;
 use packet::{BATCH_MAX, Batch, Instant, LinkId, MacAddr, Offload, Offloads, PacketBuf, Pool};
 use pipeline::{
-    Counters, Egress, EgressLink, Inject, LinkFacts, Punted, Rings, Runtime, Shapers, Snapshot,
-    WanAddress, Worker, configured_forwards, lan_id,
+    Counters, Egress, EgressLink, Inject, LinkFacts, PolicyState, Punted, Rings, Runtime, Shapers,
+    Snapshot, WanAddress, Worker, configured_forwards, lan_id,
 };
 
 /// Receive buffers: one batch, and one that is being answered.
@@ -78,6 +78,7 @@ impl Router {
             links: facts.collect(),
             wan: WanAddress::of_static(config).or_else(|| lease(config)),
             forwards: configured_forwards(config),
+            policy: PolicyState::default(),
         };
         let snapshot = Snapshot::build(config, &runtime).context("forwards")?;
         let arp = ArpMachine::new(arp_links(config, &runtime), now);

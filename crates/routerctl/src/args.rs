@@ -53,6 +53,11 @@ pub(crate) enum Noun {
         #[command(subcommand)]
         verb: WanVerb,
     },
+    /// Rules of the firewall.
+    Rule {
+        #[command(subcommand)]
+        verb: RuleVerb,
+    },
     /// What was dropped and why.
     Drops,
     /// The DNS forwarder: counters, or `flush`.
@@ -87,6 +92,12 @@ pub(crate) enum ForwardVerb {
         port: PortRange,
         /// Address or name inside, with a port unless it stays the same.
         to: ForwardTarget,
+        /// Who may use it: addresses, prefixes, ranges, names or @set; may be given several times.
+        #[arg(long)]
+        from: Vec<String>,
+        /// Hosts inside may not use it by the WAN address.
+        #[arg(long)]
+        no_hairpin: bool,
     },
     /// Close one: `remove tcp 8080`.
     Remove {
@@ -192,6 +203,12 @@ pub(crate) enum WanVerb {
 }
 
 #[derive(Subcommand, Debug)]
+pub(crate) enum RuleVerb {
+    /// All rules in the order in which they are tried, with what each did.
+    List,
+}
+
+#[derive(Subcommand, Debug)]
 pub(crate) enum DnsVerb {
     /// Empty the cache.
     Flush,
@@ -283,7 +300,10 @@ mod tests {
             "forward list",
             "forward add tcp 8080 10.0.0.5:80",
             "forward add udp 27000-27015 minecraft",
+            "forward add tcp 443 web --from @office --from 203.0.113.0/24 --no-hairpin",
             "forward remove tcp 8080",
+            "rule list",
+            "--json rule list",
             "lease list",
             "lease reserve 2:8:20:a:b:1 10.0.0.5 --name web",
             "lease release 10.0.0.5",

@@ -4,8 +4,8 @@ use std::net::SocketAddrV4;
 
 use config::WanMode;
 use ctl_api::{
-    Direction, Dns, Flow, FlowTotals, Host, Lan, Lease, LeaseSource, LeaseState, Link, LinkRole,
-    Shaper, ShaperDirection, Status, Upstream, Wan, WanState,
+    Direction, DmzHost, Dns, Flow, FlowTotals, Host, Lan, Lease, LeaseSource, LeaseState, Link,
+    LinkRole, Rule, RuleCounts, Shaper, ShaperDirection, Status, Upstream, Wan, WanState,
 };
 use dhcp::client::State;
 use dhcp::server::{BindingState, BindingView};
@@ -38,7 +38,15 @@ impl Control {
             drops_total: DropReason::ALL.iter().map(|r| self.shared.counters.dropped(*r)).sum(),
             shapers: shapers(report),
             dns: self.dns(),
+            dmz_host: self.dmz_host(),
         }
+    }
+
+    fn dmz_host(&self) -> Option<DmzHost> {
+        let host = self.config.nat.dmz_host.as_ref()?;
+        let dmz = self.shared.snapshot.load().nat.dmz?;
+        let ping = dmz.echo == nat::DmzEcho::Host;
+        Some(DmzHost { host: host.to_string(), address: dmz.host, ping })
     }
 
     /// The WAN and its lease.
@@ -234,6 +242,25 @@ impl Control {
         hosts
     }
 
+    /// The rules with what each did.
+    pub(crate) fn rules(&self) -> Vec<Rule> {
+        let snapshot = self.shared.snapshot.load();
+        let in_force: Vec<_> = snapshot.rules.shadows().collect();
+        let book = self.runtime.policy.book.iter().enumerate();
+        let rules = book.map(|(index, (rule, tally))| {
+            let now = in_force.iter().find(|(active, _)| *active == index);
+            let counts = RuleCounts {
+                active: now.is_some(),
+                shadowed_by: now.and_then(|(_, earlier)| *earlier),
+                flows: tally.flows(),
+                refused: tally.refused(),
+                limited: tally.limited(),
+            };
+            Rule::new(index, rule, counts)
+        });
+        rules.collect()
+    }
+
     /// What was dropped, why and where.
     pub(crate) fn drops(&self) -> Vec<ctl_api::Drop> {
         let mut drops = Vec::new();
@@ -241,13 +268,16 @@ impl Control {
         for link in links {
             let name = self.runtime.links.get(link.index()).map(|facts| facts.name.clone());
             for reason in DropReason::ALL {
-                let count = self.shared.counters.link(link).dropped_for(*reason);
-                if count > 0 {
+                let counts = self.shared.counters.link(link);
+                let count = counts.dropped_for(*reason);
+                let answered = counts.answered[reason.index()].load();
+                if count > 0 || answered > 0 {
                     drops.push(ctl_api::Drop {
                         reason: reason.name().to_owned(),
                         sentence: reason.sentence().to_owned(),
                         link: name.clone(),
                         count,
+                        answered,
                     });
                 }
             }

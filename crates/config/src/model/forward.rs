@@ -7,6 +7,7 @@ use std::ops::RangeInclusive;
 
 use serde::{Serialize, Serializer};
 
+use super::{AddressTerm, Hairpinning};
 use crate::name;
 
 /// A port or a range of ports of the WAN address that leads to a host on a LAN.
@@ -19,6 +20,11 @@ pub struct Forward {
     pub port: RangeInclusive<u16>,
     /// Where they lead.
     pub to: ForwardTarget,
+    /// Who may use it; empty: everybody.
+    #[serde(serialize_with = "super::policy::as_texts")]
+    pub from: Vec<AddressTerm>,
+    /// Whether hosts inside reach it by the WAN address too; only where `[nat]` says so for all.
+    pub hairpin: Hairpinning,
 }
 
 /// The transports of a forward or a rule.
@@ -170,7 +176,8 @@ impl Forward {
         if u32::from(internal) + count - 1 > u32::from(u16::MAX) {
             return Err(ParseForwardError::TargetRange { port: internal, count });
         }
-        Ok(Forward { protocol, port, to: ForwardTarget { host, port: internal } })
+        let to = ForwardTarget { host, port: internal };
+        Ok(Forward { protocol, port, to, from: Vec::new(), hairpin: Hairpinning::On })
     }
 
     /// Whether both claim one external port of one protocol.
@@ -185,7 +192,15 @@ impl Forward {
 impl fmt::Display for Forward {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} {}", self.protocol.as_str(), Ports(&self.port))?;
-        write!(f, " to {}:{}", self.to.host, self.to.port)
+        write!(f, " to {}:{}", self.to.host, self.to.port)?;
+        if !self.from.is_empty() {
+            let from: Vec<String> = self.from.iter().map(ToString::to_string).collect();
+            write!(f, " from {}", from.join(", "))?;
+        }
+        match self.hairpin {
+            Hairpinning::On => Ok(()),
+            Hairpinning::Off => f.write_str(", not from inside"),
+        }
     }
 }
 
@@ -212,7 +227,7 @@ impl ForwardProtocol {
         self != ForwardProtocol::Tcp
     }
 
-    fn overlaps(self, other: ForwardProtocol) -> bool {
+    pub(crate) fn overlaps(self, other: ForwardProtocol) -> bool {
         (self.has_tcp() && other.has_tcp()) || (self.has_udp() && other.has_udp())
     }
 }
@@ -251,7 +266,7 @@ impl fmt::Display for ForwardHost {
 }
 
 /// Shows `8080` or `27000-27015`.
-struct Ports<'p>(&'p RangeInclusive<u16>);
+pub(super) struct Ports<'p>(pub(super) &'p RangeInclusive<u16>);
 
 impl fmt::Display for Ports<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -262,16 +277,6 @@ impl fmt::Display for Ports<'_> {
 
 fn as_ports<S: Serializer>(ports: &RangeInclusive<u16>, to: S) -> Result<S::Ok, S::Error> {
     to.collect_str(&Ports(ports))
-}
-
-pub(super) fn option_as_ports<S: Serializer>(
-    ports: &Option<RangeInclusive<u16>>,
-    to: S,
-) -> Result<S::Ok, S::Error> {
-    match ports {
-        Some(ports) => as_ports(ports, to),
-        None => to.serialize_none(),
-    }
 }
 
 /// Reads `8080` or `27000-27015`.

@@ -1,7 +1,7 @@
-//! `[[forward]]` and `[[policy.rule]]`
+//! `[[forward]]`
 
 use std::net::Ipv4Addr;
-use std::ops::{Range, RangeInclusive};
+use std::ops::Range;
 
 use toml::de::DeValue;
 
@@ -9,26 +9,36 @@ use crate::defaults;
 use crate::document::{At, Problems, Section};
 use crate::fault::Fault;
 use crate::model::{
-    Action, Config, Dns, Forward, ForwardHost, ForwardProtocol, ForwardWord, Lan,
-    ParseForwardError, Policy, Rule, RuleTarget, parse_ports,
+    AddressTerm, Config, Dns, Forward, ForwardHost, ForwardProtocol, ForwardWord, Hairpinning, Lan,
+    ReservedPort,
 };
-use crate::read::lan::{LanRead, unknown};
+use crate::read::lan::LanRead;
 use crate::read::not_a_host;
-use crate::{suggest, value};
+use crate::read::policy::{Known, check_terms, no_set, unknown_host};
+use crate::suggest;
+
+/// What forwards are checked against, beside each other.
+#[derive(Clone, Copy)]
+pub(crate) struct Context<'a> {
+    pub(crate) known: Known<'a>,
+    /// Names of the sets of `[policy.set]`.
+    pub(crate) sets: &'a [&'a str],
+    pub(crate) reserved: &'a [ReservedPort],
+}
 
 /// Reads the forwards and checks them against each other; the place of each is its `to`.
-pub(crate) fn forwards(sections: Vec<Section<'_>>) -> Vec<At<Forward>> {
+pub(crate) fn forwards(sections: Vec<Section<'_>>, context: Context<'_>) -> Vec<At<Forward>> {
     let mut read: Vec<(At<Forward>, Range<usize>)> = Vec::new();
     for section in sections {
         let problems = section.problems;
-        let Some((forward, port_at)) = forward(section) else { continue };
+        let Some((forward, port_at)) = forward(section, context) else { continue };
         let earlier = read.iter().find(|(earlier, _)| earlier.value.conflicts_with(&forward.value));
         if let Some((earlier, earlier_at)) = earlier {
             let ports = shared_ports(&earlier.value, &forward.value);
             let see = (earlier_at, "the earlier one");
             problems.note_both(&port_at, see, Fault::ForwardConflict { ports });
         }
-        if let Some(fault) = reserved_port(&forward.value) {
+        if let Some(fault) = reserved_port(&forward.value, context.reserved) {
             problems.note(&port_at, fault);
         }
         read.push((forward, port_at));
@@ -36,16 +46,25 @@ pub(crate) fn forwards(sections: Vec<Section<'_>>) -> Vec<At<Forward>> {
     read.into_iter().map(|(forward, _)| forward).collect()
 }
 
-fn forward(mut section: Section<'_>) -> Option<(At<Forward>, Range<usize>)> {
+fn forward(mut section: Section<'_>, context: Context<'_>) -> Option<(At<Forward>, Range<usize>)> {
+    let problems = section.problems;
     let protocol = section.required("protocol", "tcp", |text| Ok(text.to_owned()));
     section.require("port", "port = 8080");
     let port = port_text(&mut section);
     let to = section.required("to", "web:80", |text| Ok(text.to_owned()));
-    let problems = section.problems;
+    let from = section.texts("from", defaults::SET_ENTRIES_MAX, AddressTerm::parse);
+    check_terms(&from, context.known, Some(context.sets), problems);
+    let hairpin = match section.flag("hairpin") {
+        Some(flag) if !flag.value => Hairpinning::Off,
+        _ => Hairpinning::On,
+    };
     section.finish();
     let (protocol, port, to) = (protocol?, port?, to?);
     match Forward::parse(&protocol.value, &port.value, &to.value) {
-        Ok(forward) => Some((At { value: forward, at: to.at }, port.at)),
+        Ok(forward) => {
+            let from = from.into_iter().map(|term| term.value).collect();
+            Some((At { value: Forward { from, hairpin, ..forward }, at: to.at }, port.at))
+        }
         Err(error) => {
             let at = match error.word() {
                 ForwardWord::Protocol => &protocol.at,
@@ -101,19 +120,43 @@ pub(crate) fn check_targets(
 pub(crate) fn check_added(forward: &Forward, config: &Config) -> Result<(), Fault> {
     let conflict = config.forwards.iter().find(|earlier| earlier.conflicts_with(forward));
     let lans: Vec<&Lan> = config.lans.iter().collect();
-    let fault = reserved_port(forward)
+    let fault = reserved_port(forward, &config.reserved_ports())
         .or_else(|| {
             conflict.map(|other| Fault::ForwardConflict { ports: shared_ports(other, forward) })
         })
+        .or_else(|| forward.from.iter().find_map(|term| unknown_term(term, config)))
         .or_else(|| no_host(&forward.to.host, &lans, &config.dns));
     fault.map_or(Ok(()), Err)
 }
 
-fn reserved_port(forward: &Forward) -> Option<Fault> {
-    let port = defaults::DHCP_CLIENT_PORT;
-    let owner = "the router's DHCP client";
-    let taken = forward.protocol.has_udp() && forward.port.contains(&port);
-    taken.then_some(Fault::ForwardReserved { port, owner })
+fn unknown_term(term: &AddressTerm, config: &Config) -> Option<Fault> {
+    match term {
+        AddressTerm::Net(_) | AddressTerm::Range(_) => None,
+        AddressTerm::Name(name) => {
+            let reserved = config.reservations().map(|(_, host)| host.name.as_str());
+            let hosts = config.dns.hosts.iter().map(|host| host.name.as_str());
+            unknown_host(name, &reserved.chain(hosts).collect::<Vec<_>>())
+        }
+        AddressTerm::Set(name) => {
+            let sets: Vec<&str> = config.policy.sets.iter().map(|set| set.name.as_str()).collect();
+            no_set(name, &sets)
+        }
+    }
+}
+
+fn reserved_port(forward: &Forward, reserved: &[ReservedPort]) -> Option<Fault> {
+    let taken = reserved.iter().find(|reserved| {
+        reserved.protocol.overlaps(forward.protocol) && forward.port.contains(&reserved.port)
+    })?;
+    let ReservedPort { protocol, port, owner } = *taken;
+    let protocol = if protocol == ForwardProtocol::Tcp { "TCP" } else { "UDP" };
+    Some(Fault::ForwardReserved { protocol, port, owner })
+}
+
+/// Checks that a host is one that a LAN can hold.
+pub(crate) fn no_host_of(host: &ForwardHost, lans: &[LanRead], dns: &Dns) -> Option<Fault> {
+    let lans: Vec<&Lan> = lans.iter().map(|read| &read.lan).collect();
+    no_host(host, &lans, dns)
 }
 
 fn no_host(host: &ForwardHost, lans: &[&Lan], dns: &Dns) -> Option<Fault> {
@@ -146,56 +189,4 @@ fn no_host_named(name: &str, lans: &[&Lan], dns: &Dns) -> Option<Fault> {
         None => format!("reserve `{name}` in a `[[lan.dhcp.reservation]]` or give an address"),
     };
     Some(Fault::ForwardToUnknown { name: name.to_owned(), remedy })
-}
-
-/// Reads the rules; names of LANs are checked when `lans` are known.
-pub(crate) fn policy(mut section: Section<'_>, lans: Option<&[LanRead]>) -> Policy {
-    let rules = section.sections("rule", defaults::RULES_MAX);
-    let rules = rules.into_iter().filter_map(|section| rule(section, lans)).collect();
-    section.finish();
-    Policy { rules }
-}
-
-fn rule(mut section: Section<'_>, lans: Option<&[LanRead]>) -> Option<Rule> {
-    let known = |text: &str| {
-        let here = lans.is_none_or(|lans| lans.iter().any(|read| read.lan.name == text));
-        if here { Ok(text.to_owned()) } else { Err(unknown(text, lans.unwrap_or_default())) }
-    };
-    section.require("action", "action = \"refuse\"");
-    let action = section.choice("action", &[Action::Allow, Action::Refuse], Action::as_str);
-    let from = section.required("from", "home", known);
-    let to = section.text("to", |text| match text {
-        "wan" => Ok(RuleTarget::Wan),
-        name => known(name).map(RuleTarget::Lan),
-    });
-    let protocol =
-        section.text("protocol", |text| text.parse::<ForwardProtocol>().map_err(Fault::from));
-    let ports = ports(&mut section);
-    let source = section.text("source", value::prefix);
-    let destination = section.text("destination", value::prefix);
-    if let (Some(at), None) = (section.place_of("port"), section.place_of("protocol")) {
-        section.problems.note(&at, Fault::PortWithoutProtocol);
-    }
-    section.finish();
-    Some(Rule {
-        action: action?.value,
-        from: from?.value,
-        to: to.map_or(RuleTarget::Anywhere, |to| to.value),
-        protocol: protocol.map(|protocol| protocol.value),
-        ports: ports.map(|ports| ports.value),
-        source: source.map(|net| net.value),
-        destination: destination.map(|net| net.value),
-    })
-}
-
-fn ports(section: &mut Section<'_>) -> Option<At<RangeInclusive<u16>>> {
-    let text = port_text(section)?;
-    let read: Result<_, ParseForwardError> = parse_ports(&text.value);
-    match read {
-        Ok(ports) => Some(text.map(|_| ports)),
-        Err(error) => {
-            section.problems.note(&text.at, error.into());
-            None
-        }
-    }
 }

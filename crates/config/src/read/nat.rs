@@ -5,14 +5,16 @@ use std::time::Duration;
 use toml::de::DeValue;
 
 use crate::defaults;
-use crate::document::{Section, choose};
+use crate::document::{At, Section, choose};
 use crate::fault::Fault;
 use crate::model::{
-    Hairpinning, IcmpRefusals, MssClamp, Nat, NatTimeouts, ShortTimeouts, UnsolicitedSyn,
+    ForwardHost, Hairpinning, IcmpRefusals, MssClamp, Nat, NatTimeouts, ShortTimeouts,
+    UnsolicitedSyn,
 };
 use crate::value;
 
-pub(crate) fn nat(mut section: Section<'_>) -> Nat {
+/// Reads the translation, and where the host is named that gets what nothing else takes.
+pub(crate) fn nat(mut section: Section<'_>) -> (Nat, Option<At<ForwardHost>>) {
     let mss_clamp = mss_clamp(&mut section).unwrap_or(MssClamp::Auto);
     let short_timeouts = match section.flag("allow_short_timeouts") {
         Some(flag) if flag.value => ShortTimeouts::Allowed,
@@ -28,6 +30,9 @@ pub(crate) fn nat(mut section: Section<'_>) -> Nat {
     let range = defaults::MAPPINGS_PER_HOST_MIN..=defaults::MAPPINGS_PER_HOST_LIMIT;
     let mappings =
         section.number("mappings_per_host_max", range, "there are 65535 ports per protocol");
+    let dmz_host = section.text("dmz_host", |text| {
+        ForwardHost::parse(text).ok_or_else(|| Fault::HostName { given: text.to_owned() })
+    });
     let range = 0..=defaults::PORTS_AT_REST_LIMIT;
     let resting = section.number("ports_at_rest_max", range, "there are 65535 ports per protocol");
     let range = defaults::SESSIONS_PER_HOST_MIN..=defaults::SESSIONS_LIMIT;
@@ -47,7 +52,7 @@ pub(crate) fn nat(mut section: Section<'_>) -> Nat {
     });
     let timeouts = timeouts(section.section("timeouts"), short_timeouts);
     section.finish();
-    Nat {
+    let nat = Nat {
         mss_clamp,
         timeouts,
         short_timeouts,
@@ -64,7 +69,9 @@ pub(crate) fn nat(mut section: Section<'_>) -> Nat {
         unsolicited_syn: unsolicited_syn.map_or(defaults::UNSOLICITED_SYN, |answer| answer.value),
         hairpinning,
         icmp_refusals: refusals.map_or(defaults::ICMP_REFUSALS, |refusals| refusals.value),
-    }
+        dmz_host: dmz_host.as_ref().map(|host| host.value.clone()),
+    };
+    (nat, dmz_host)
 }
 
 fn mss_clamp(section: &mut Section<'_>) -> Option<MssClamp> {

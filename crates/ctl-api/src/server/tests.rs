@@ -48,6 +48,8 @@ fn forward_of(spec: ForwardSpec) -> Forward {
         source: ForwardSource::Runtime,
         enabled: true,
         resolved: None,
+        from: spec.from,
+        hairpin: spec.hairpin,
     }
 }
 

@@ -32,6 +32,20 @@ pub struct Status {
     pub shapers: Vec<Shaper>,
     /// The DNS forwarder.
     pub dns: Dns,
+    /// The host that gets everything from outside that nothing else takes; `null`: nobody does.
+    #[serde(default)]
+    pub dmz_host: Option<DmzHost>,
+}
+
+/// The host that gets everything from outside that nothing else takes.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct DmzHost {
+    /// As the configuration names it.
+    pub host: String,
+    /// Its address.
+    pub address: Ipv4Addr,
+    /// Whether echo requests go there too.
+    pub ping: bool,
 }
 
 /// Where the WAN's address comes from.

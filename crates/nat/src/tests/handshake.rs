@@ -109,7 +109,7 @@ fn a_remote_host_that_knows_of_no_syn_resets_what_it_did_not_ask_for() {
     let mut rig = rig();
     rig.tcp_in(REMOTE, WEB, SYN).unwrap();
     rig.tcp_out(SERVER, REMOTE, SYN_ACK).unwrap();
-    let blind = rig.send(LinkId::WAN, tcp_at(REMOTE, WEB, RST, (100, 0)));
+    let blind = rig.send(LinkId::WAN, tcp_at(REMOTE, WEB, RST, (100_000, 0)));
     assert_eq!(blind, Err(DropReason::TcpNoSession));
     let asked = rig.send(LinkId::WAN, tcp_at(REMOTE, WEB, RST, (6, 0)));
     assert_eq!(asked, Ok((REMOTE, SERVER)));

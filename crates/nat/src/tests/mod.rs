@@ -13,6 +13,7 @@ use packet::{
 use crate::*;
 
 mod errors;
+mod explicit;
 mod filtering;
 mod hairpin;
 mod handshake;
@@ -58,6 +59,7 @@ fn policy() -> Policy {
         external: Some(E),
         filtering: vec![Filtering::AddressAndPortDependent; 3].into(),
         forwards: Forwards::default(),
+        dmz: None,
         timeouts: Timeouts::default(),
         reserved: ReservedPorts::none().with(Protocol::Udp, 68..=68),
         mappings_per_host_max: 1_000_000,
@@ -72,7 +74,14 @@ fn with_filtering(filtering: Filtering) -> Policy {
 }
 
 fn forward(protocol: Protocol, port: u16, to: Endpoint) -> Forward {
-    Forward { protocol, external: port..=port, to: Internal(to), id: u32::from(port) }
+    Forward {
+        protocol,
+        external: port..=port,
+        to: Internal(to),
+        id: u32::from(port),
+        sources: None,
+        hairpin: Hairpin::Allowed,
+    }
 }
 
 fn with_forwards(forwards: Vec<Forward>) -> Policy {

@@ -149,7 +149,7 @@ fn ethertypes_that_are_not_ours_each_have_their_reason() {
 }
 
 #[test]
-fn source_routes_are_refused_behind_any_other_option() {
+fn rfc7126_4_3_source_routes_are_refused_behind_any_other_option() {
     for (options, reason) in [
         (vec![1, 131, 3, 4], Some(DropReason::IpSourceRoute)),
         (vec![7, 3, 4, 137], Some(DropReason::IpSourceRoute)),

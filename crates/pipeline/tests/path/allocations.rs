@@ -7,7 +7,9 @@ use packet::{Batch, LinkId, Offloads};
 use qos::{Overhead, Rate, Shaper, ShaperConfig};
 
 use crate::frames::{ACK, SYN, echo_request, ep, piece, pieces, with_ip};
-use crate::rig::{A, B, HOME, HOME_ADDRESS, R, Rig, WAN_ADDRESS, WEB, config, from, web_forward};
+use crate::rig::{
+    A, B, HOME, HOME_ADDRESS, R, Rig, WAN_ADDRESS, WEB, config, config_with, from, web_forward,
+};
 
 const PACKETS: u16 = 500;
 const INBOUND: u16 = 200;
@@ -80,6 +82,36 @@ fn new_sessions_take_no_memory() {
     assert_eq!(allocations(&mut rig, HOME, &answers), 0);
     assert_eq!(allocations(&mut rig, LinkId::WAN, &thirds), 0);
     assert_eq!(rig.sessions(), usize::from(PACKETS + INBOUND));
+}
+
+#[test]
+fn rules_that_refuse_limit_and_log_take_no_memory() {
+    let tail = r#"
+        [policy.set]
+        mail = ["203.0.113.0/24", "198.18.0.0/16"]
+        [[policy.rule]]
+        action = "refuse"
+        from = "home"
+        protocol = "both"
+        port = [25, "587-588"]
+        destination = "@mail"
+        log = true
+        [[policy.rule]]
+        action = "allow"
+        from = "home"
+        rate = "1/s"
+        log = true
+    "#;
+    let mut rig = Rig::of(config_with(tail), Vec::new());
+    let refused: Vec<_> = (0..PACKETS)
+        .flat_map(|n| {
+            let source = ep(A, 5000 + n);
+            let syn = from(A).tcp(source, ep(R, 25), SYN, b"");
+            [syn, from(A).udp(source, ep(R, 587), b""), from(A).udp(source, ep(R, 1), b"")]
+        })
+        .collect();
+    assert_eq!(allocations(&mut rig, HOME, &refused), 0);
+    assert!(rig.counters.unlogged.load() > 0);
 }
 
 #[test]

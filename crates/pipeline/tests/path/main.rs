@@ -19,6 +19,8 @@ mod local;
 mod offloads;
 mod outbound;
 mod oversize;
+mod policy;
 mod random;
 mod reload;
+mod strangers;
 mod unsolicited;

@@ -7,14 +7,14 @@ use std::time::Duration;
 use config::{Config, WanMode};
 use etherparse::ArpOperation;
 use forwarding::{ArpMachine, Released, Resolution, WaitingFrame};
-use nat::{Forward, Tables};
+use nat::{Forward, Hairpin, Tables};
 use packet::{
     Batch, DropReason, Endpoint, Home, Instant, Internal, LinkId, MacAddr, Offload, Offloads,
     PacketBuf, Protocol, PuntReason,
 };
 use pipeline::{
-    Counters, Egress, EgressLink, Inject, LinkFacts, Punted, Rings, Runtime, Shapers, Snapshot,
-    Verdict, WanAddress, Worker, lan_id,
+    Counters, Egress, EgressLink, Inject, LinkFacts, PolicyState, Punted, Rings, Runtime, Shapers,
+    Snapshot, Verdict, WanAddress, Worker, configured_forwards, lan_id,
 };
 
 use crate::frames::{ACK, SYN, Seen, Way, arp, joined, see};
@@ -95,6 +95,12 @@ pub fn config() -> Config {
     config::parse("the test's", CONFIG).expect("the configuration above is right")
 }
 
+/// The same house, with more behind it in the file.
+pub fn config_with(tail: &str) -> Config {
+    let text = format!("{CONFIG}\n{tail}");
+    config::parse("the test's", &text).unwrap_or_else(|e| panic!("{}", e.lines().join("\n")))
+}
+
 /// A DHCP client on the WAN.
 pub fn by_dhcp(mut config: Config) -> Config {
     config.wan.mode = WanMode::Dhcp(config::WanDhcp {
@@ -108,7 +114,14 @@ pub fn by_dhcp(mut config: Config) -> Config {
 /// TCP port `WEB` of the WAN address leads to port 80 of `B`.
 pub fn web_forward() -> Forward {
     let to = Internal(Endpoint::new(B, 80));
-    Forward { protocol: Protocol::Tcp, external: WEB..=WEB, to, id: 1 }
+    Forward {
+        protocol: Protocol::Tcp,
+        external: WEB..=WEB,
+        to,
+        id: 1,
+        sources: None,
+        hairpin: Hairpin::Allowed,
+    }
 }
 
 /// What became of a frame.
@@ -210,7 +223,9 @@ impl Rig {
             })
             .collect();
         let wan = WanAddress::of_static(&config).unwrap_or_else(|| wan_at(WAN_ADDRESS, GATEWAY));
-        let runtime = Runtime { generation: 1, links, wan: Some(wan), forwards };
+        let mut policy = PolicyState::default();
+        policy.book.adopt(&config);
+        let runtime = Runtime { generation: 1, links, wan: Some(wan), forwards, policy };
         let snapshot = Snapshot::build(&config, &runtime).unwrap();
         let arp = ArpMachine::new(arp_links(&config, &runtime), now);
         let rings = Arc::new(Rings::new());
@@ -244,6 +259,7 @@ impl Rig {
     /// Publishes what changed in `config` and `runtime`.
     pub fn publish(&mut self) {
         self.runtime.generation += 1;
+        self.runtime.policy.book.adopt(&self.config);
         self.snapshot = Snapshot::build(&self.config, &self.runtime).unwrap();
         for link in arp_links(&self.config, &self.runtime) {
             self.arp.set_addresses(link.id, link.addresses, self.now);
@@ -285,6 +301,13 @@ impl Rig {
     /// Fragments of a link dropped for a reason, at once or after they waited.
     pub fn dropped(&self, link: LinkId, reason: DropReason) -> u64 {
         self.counters.link(link).dropped_for(reason)
+    }
+
+    /// Puts the file with another tail in force.
+    pub fn reload(&mut self, tail: &str) {
+        self.config = config_with(tail);
+        self.runtime.forwards = configured_forwards(&self.config);
+        self.publish();
     }
 
     /// Takes a whole batch from one link in.

@@ -13,8 +13,8 @@ use packet::{
     Batch, Instant, LinkId, MacAddr, Offload, Offloads, PacketBuf, Parsed, SMALL_FRAME_MAX, parse,
 };
 use pipeline::{
-    Counters, Egress, EgressLink, Inject, LinkFacts, Rings, Runtime, Shapers, Snapshot, WanAddress,
-    Worker,
+    Counters, Egress, EgressLink, Inject, LinkFacts, PolicyState, Rings, Runtime, Shapers,
+    Snapshot, WanAddress, Worker,
 };
 
 use super::{Input, STEPS_MAX, router_mac, station, wire};
@@ -175,7 +175,13 @@ impl Router {
             address: None,
         });
         let wan = WanAddress::of_static(&config);
-        let runtime = Runtime { generation: 1, links: links.collect(), wan, forwards: Vec::new() };
+        let runtime = Runtime {
+            generation: 1,
+            links: links.collect(),
+            wan,
+            forwards: Vec::new(),
+            policy: PolicyState::default(),
+        };
         let snapshot = Snapshot::build(&config, &runtime).expect("a snapshot without forwards");
         let rings = Arc::new(Rings::new());
         let (tables, mut engines) = Tables::new(SESSIONS, 1, 0x5eed);
