@@ -14,6 +14,7 @@ mod address;
 mod batch;
 mod buf;
 pub mod checksum;
+mod crc32c;
 mod endpoint;
 pub mod gso;
 pub mod header;
@@ -32,7 +33,7 @@ pub use buf::{
     Pool, SMALL_FRAME_MAX,
 };
 pub use endpoint::{Endpoint, External, FlowKey, Internal, Protocol, Remote, Side};
-pub use parse::{Arp, Datagram, IcmpKind, L4, Parsed, parse};
+pub use parse::{Arp, Datagram, IcmpKind, L4, Parsed, SctpChunk, parse};
 pub use ranges::{AddressSet, PortSet, RangeSet};
 pub use reason::{DropReason, PuntReason};
 pub use segment::Segment;

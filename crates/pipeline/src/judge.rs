@@ -101,7 +101,7 @@ impl<'a> Judge<'a> {
         match datagram.transport {
             // An error belongs to the flow of the packet that it embeds.
             L4::Icmp(IcmpKind::Error) => None,
-            L4::Icmp(_) | L4::Tcp { .. } | L4::Udp => {
+            _ => {
                 let key = SessionKey(datagram.key(self.side));
                 self.tables.sessions().lookup_hashed(self.pass, hash, &key)
             }
@@ -183,19 +183,22 @@ impl<'a> Judge<'a> {
         if is_bogon {
             return Some(false);
         }
-        let opening = FirstPacket {
-            from: Zone::of(first.ingress()),
-            to: Zone::of(first.next_hop().egress),
-            protocol: key.protocol() as u8,
-            source: key.source(),
-            destination,
-            dscp: (hit.side() == 0).then_some(datagram.tos >> 2),
+        let is_answer = key.protocol() == Protocol::Esp && direction == Direction::Inbound;
+        let opening = if is_answer {
+            answered(first.next_hop().egress, first.destination(), first.source())
+        } else {
+            FirstPacket {
+                from: Zone::of(first.ingress()),
+                to: Zone::of(first.next_hop().egress),
+                protocol: key.protocol() as u8,
+                source: key.source(),
+                destination,
+                dscp: (hit.side() == 0).then_some(datagram.tos >> 2),
+            }
         };
         self.snapshot.rules.allow_still(&opening, || match direction {
-            Direction::Outbound | Direction::Routed => {
-                self.snapshot.zones.check(opening.from, opening.to).is_ok()
-            }
-            Direction::Inbound | Direction::Hairpin => true,
+            Direction::Inbound | Direction::Hairpin if !is_answer => true,
+            _ => self.snapshot.zones.check(opening.from, opening.to).is_ok(),
         })
     }
 
@@ -396,7 +399,11 @@ impl<'a> Judge<'a> {
         };
         let address = internal.0.address;
         let route = *self.snapshot.routes.lookup(address).ok_or(DropReason::NoRoute)?;
-        let rule = self.except(&opening(datagram, (ingress, route.egress), internal.0))?;
+        let rule = if datagram.protocol() == Protocol::Esp {
+            self.permit(&answered(route.egress, internal.0, datagram.source), Ruling::from)?
+        } else {
+            self.except(&opening(datagram, (ingress, route.egress), internal.0))?
+        };
         let forward = self.hop_via(&route, address)?;
         let translation = match Segment::read(packet.frame(), datagram) {
             Some(segment) => {
@@ -467,12 +474,14 @@ impl<'a> Judge<'a> {
         if datagram.ttl <= 1 {
             return Err(DropReason::TtlExpired.into());
         }
-        let hit = match self.tables.flow_of_error(self.pass, packet, datagram, self.side) {
-            Ok((_, hit)) => hit,
+        let nat = &self.snapshot.nat;
+        let found = self.tables.flow_of_error(self.pass, packet, datagram, self.side, nat);
+        let flow = match found {
+            Ok((_, flow)) => flow,
             Err(DropReason::IcmpNoSession) => return self.pending_error(packet, datagram),
             Err(reason) => return Err(reason.into()),
         };
-        if hit.value().ingress() != packet.ingress {
+        if flow.ingress() != packet.ingress {
             return Err(DropReason::SourceSpoofed.into());
         }
         Ok(Ruling::Error)
@@ -577,6 +586,18 @@ fn opening(
         source: datagram.source,
         destination,
         dscp: Some(datagram.tos >> 2),
+    }
+}
+
+/// What comes in by ESP answers what went out, and stands under the policy for that.
+fn answered(lan: LinkId, internal: Endpoint, remote: Endpoint) -> FirstPacket {
+    FirstPacket {
+        from: Zone::of(lan),
+        to: Zone::Wan,
+        protocol: Protocol::Esp as u8,
+        source: internal,
+        destination: remote,
+        dscp: None,
     }
 }
 

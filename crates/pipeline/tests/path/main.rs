@@ -14,6 +14,7 @@ mod inbound;
 mod lanes;
 mod local;
 mod offloads;
+mod other_protocols;
 mod outbound;
 mod policy;
 mod random;
