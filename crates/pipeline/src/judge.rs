@@ -162,6 +162,7 @@ impl<'a> Judge<'a> {
     /// Whether a flow came from outside and rules would not let it in today.
     pub fn shuts_out(&self, datagram: &Datagram, hit: &SessionHit<'a>) -> bool {
         hit.value_at(0).direction() == Direction::Inbound
+            && hit.key_at(0).0.protocol() != Protocol::Esp
             && self.allows_still(datagram, hit) == Some(false)
     }
 
@@ -400,7 +401,10 @@ impl<'a> Judge<'a> {
         let address = internal.0.address;
         let route = *self.snapshot.routes.lookup(address).ok_or(DropReason::NoRoute)?;
         let rule = if datagram.protocol() == Protocol::Esp {
-            self.permit(&answered(route.egress, internal.0, datagram.source), Ruling::from)?
+            let allowed =
+                self.permit(&answered(route.egress, internal.0, datagram.source), Ruling::from);
+            // Strangers are told nothing.
+            allowed.map_err(|_| DropReason::PolicyDenied)?
         } else {
             self.except(&opening(datagram, (ingress, route.egress), internal.0))?
         };
