@@ -332,7 +332,8 @@ impl<'a> Judge<'a> {
     }
 
     /// An ICMP error must arrive where the packets of the flow do that it is about, or any LAN could speak for
-    /// the hosts of another.
+    /// the hosts of another. A flow whose packets would not pass today lets no errors pass either: they would
+    /// speak of addresses that the WAN no longer has.
     fn error(&self, packet: &PacketBuf, datagram: &Datagram) -> Result<Ruling, Ruling> {
         if datagram.ttl <= 1 {
             return Err(DropReason::TtlExpired.into());
@@ -340,6 +341,9 @@ impl<'a> Judge<'a> {
         let (_, hit) = self.tables.flow_of_error(self.pass, packet, datagram, self.side)?;
         if hit.value().ingress() != packet.ingress {
             return Err(DropReason::SourceSpoofed.into());
+        }
+        if self.standing(&hit) != Standing::Agrees {
+            return Err(DropReason::IcmpNoSession.into());
         }
         Ok(Ruling::Error)
     }
