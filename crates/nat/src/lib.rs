@@ -85,7 +85,7 @@ mod tests;
 mod tick;
 mod upkeep;
 
-pub use engine::{Engine, OpenRequest, Revalidation, Standing, Translation, standing};
+pub use engine::{Engine, OpenRequest, Revalidation, Room, Standing, Translation, standing};
 pub use flow::{Direction, Flow, NextHop};
 pub use forwards::{FORWARDS_MAX, Forward, ForwardError, Forwards};
 pub use policy::{Filtering, Policy, ReservedPorts, Timeouts};

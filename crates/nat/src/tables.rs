@@ -173,6 +173,7 @@ impl Tables {
             mappings: self.mappings.len(),
             mappings_max: self.mappings.capacity(),
             contacts: self.contacts.len(),
+            mappings_counted: self.hosts.total(),
         }
     }
 }
@@ -196,6 +197,8 @@ pub struct Stats {
     pub mappings_max: usize,
     /// Pairs of mapping and remote address, for address-dependent filtering.
     pub contacts: usize,
+    /// Mappings counted against the quota of a host: those in use, of all hosts together.
+    pub mappings_counted: u64,
 }
 
 /// One session, as `flow list` shows it.
