@@ -13,13 +13,15 @@
 //! Nothing here reads a clock: [`World::run_for`] turns it from event to event. All randomness is from one seed,
 //! so a failure repeats; tests name the seed when they fail.
 //!
-//! [`NatModel`] is the other half: what a translator must do, in two maps and without a care for speed, to compare
-//! the real one with.
+//! [`model`] is the other half: what a translator must do, in two maps and without a care for speed. [`lockstep`]
+//! drives it and the real packet path with the same operations, for tests and for the fuzzer.
 
+pub mod bare;
 mod cable;
 pub mod fuzz;
 mod host;
-mod model;
+pub mod lockstep;
+pub mod model;
 mod provider;
 mod router;
 mod world;
@@ -27,7 +29,6 @@ mod world;
 pub use cable::{Cable, Faults};
 pub use host::{Address, Host};
 pub use local_stack::LinkCarrier;
-pub use model::{Filtering, NatModel, Verdict};
 pub use provider::Provider;
 pub use router::Router;
 pub use smoltcp::iface::SocketHandle;
