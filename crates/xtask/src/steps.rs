@@ -4,7 +4,7 @@
 
 use std::collections::BTreeSet;
 use std::fmt;
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -63,11 +63,10 @@ fn count(mut command: Command, name: &str, tests: &mut Passed) -> Result<[u64; 2
     drop(command);
     let mut counts = None;
     let mut program = None;
-    let mut copy = std::io::stdout();
     for line in BufReader::new(output).split(b'\n') {
         let line = line?;
-        copy.write_all(&line).and_then(|()| copy.write_all(b"\n"))?;
         let line = String::from_utf8_lossy(&line);
+        println!("{line}");
         if let Some(started) = program_started(&line) {
             program = started;
         }
