@@ -105,12 +105,6 @@ impl Bare {
         MacAddr([6, 0, a, b, c, d])
     }
 
-    /// The configuration in force.
-    #[must_use]
-    pub fn config(&self) -> &Config {
-        &self.config
-    }
-
     /// Puts a configuration with the same links in force.
     ///
     /// # Panics
@@ -205,15 +199,17 @@ impl Bare {
         self.worker.expire(&self.snapshot, now);
     }
 
-    /// Upkeep until it has come round for every entry, as if no time passed meanwhile; `now` is when
-    /// it ends.
+    /// Upkeep until it has come round for every entry. `now` is when it ends; it begins a few
+    /// milliseconds before, or with a million entries half a minute, for upkeep does not hurry.
     pub fn expire_all(&mut self, now: Instant) {
         /// Long enough for a look at a few entries, which is what a round of upkeep does.
         const ROUND: std::time::Duration = std::time::Duration::from_millis(1);
         let stats = self.stats();
         let largest = stats.sessions.max(stats.mappings).max(stats.contacts);
-        // A round looks at 64 entries; what one brings to an end may end another.
-        let rounds = (2 * largest / 64 + ROUNDS_MIN) as u32;
+        // A round looks at 64 entries, or stretches of 64 slots without one; what one entry brings to an end may
+        // end another.
+        let looks = 2 * (largest + stats.sessions_max / 64);
+        let rounds = (looks / 64 + ROUNDS_MIN) as u32;
         for left in (0..rounds).rev() {
             self.expire(now - ROUND * left);
         }

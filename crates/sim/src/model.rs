@@ -298,16 +298,21 @@ impl NatModel {
     /// Whether the mapping with this external endpoint takes packets from an address that no session of it
     /// speaks with.
     fn admits(&self, protocol: Protocol, external: Endpoint, remote: Ipv4Addr) -> bool {
-        let mapping = self.mappings[&self.ports[&(protocol, external)]];
-        match self.rules.filtering[&mapping.lan] {
+        let key = self.ports[&(protocol, external)];
+        match self.rules.filtering[&self.mappings[&key].lan] {
             Filtering::EndpointIndependent => true,
             Filtering::AddressAndPortDependent => false,
-            Filtering::AddressDependent => self.sessions.values().any(|session| {
-                session.contact
-                    && (session.protocol, session.external) == (protocol, external)
-                    && session.peer.address == remote
+            Filtering::AddressDependent => self.opened_by(protocol, key.1).any(|session| {
+                session.contact && session.external == external && session.peer.address == remote
             }),
         }
+    }
+
+    /// The sessions that an internal endpoint began.
+    fn opened_by(&self, protocol: Protocol, internal: Endpoint) -> impl Iterator<Item = &Session> {
+        let key = |address, port| (protocol, Side::Inside, internal, Endpoint::new(address, port));
+        let first = key(Ipv4Addr::UNSPECIFIED, 0);
+        self.sessions.range(first..=key(Ipv4Addr::BROADCAST, u16::MAX)).map(|(_, session)| session)
     }
 
     /// What stands for an internal endpoint that sends, and whether that is a mapping, which is in use from
