@@ -27,7 +27,7 @@ const REQUIREMENTS: &[(&str, &str)] = &[
 ];
 
 /// Rooms whose rows may still be open.
-const PENDING: &[&str] = &["addresses", "fragments", "hold-down", "protocols", "tcp"];
+const PENDING: &[&str] = &["addresses", "fragments", "protocols"];
 
 const LEVELS: &[&str] = &["M", "S", "O", "M/S", "O/S"];
 

@@ -372,6 +372,16 @@ pub struct Nat {
     pub sessions_max: Option<usize>,
     /// Most mappings that one host may hold (RFC 6888 REQ-4).
     pub mappings_per_host_max: usize,
+    /// Most external ports at rest; beyond, some rest for less (RFC 6888 REQ-8).
+    pub ports_at_rest_max: u32,
+    /// Most sessions that one host may have (RFC 6888 REQ-5); absent: half of all.
+    pub sessions_per_host_max: Option<u32>,
+    /// New flows that one host may open per second (RFC 6888 REQ-4c).
+    pub new_flows_per_host: u32,
+    /// New flows that one host may open back to back.
+    pub new_flows_burst: u32,
+    /// What becomes of a SYN from outside that nobody asked for (RFC 5382 REQ-4).
+    pub unsolicited_syn: UnsolicitedSyn,
     /// Whether hosts reach each other through the WAN address (RFC 4787 REQ-9).
     pub hairpinning: Hairpinning,
 }
@@ -388,12 +398,26 @@ pub enum MssClamp {
     Value(u16),
 }
 
+/// What becomes of a SYN from outside that nobody asked for (RFC 5382 REQ-4).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum UnsolicitedSyn {
+    /// It is dropped.
+    Silent,
+    /// After six seconds in which nobody inside sent a SYN of the same connection, it is answered
+    /// by "port unreachable".
+    Answer,
+}
+
 /// How long idle state lives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct NatTimeouts {
     /// UDP mappings (RFC 4787 REQ-5).
     #[serde(serialize_with = "as_duration")]
     pub udp: Duration,
+    /// UDP to port 53 of a remote host (RFC 4787 REQ-5a).
+    #[serde(serialize_with = "as_duration")]
+    pub udp_dns: Duration,
     /// Established TCP connections (RFC 5382 REQ-5).
     #[serde(serialize_with = "as_duration")]
     pub tcp_established: Duration,
@@ -403,6 +427,9 @@ pub struct NatTimeouts {
     /// ICMP query sessions (RFC 5508 REQ-2).
     #[serde(serialize_with = "as_duration")]
     pub icmp: Duration,
+    /// External ports without a session, for no other endpoint than their last (RFC 6888 REQ-8).
+    #[serde(serialize_with = "as_duration")]
+    pub port_rest: Duration,
 }
 
 /// Whether timeouts may be shorter than the RFCs allow.

@@ -115,18 +115,31 @@ fn nat() -> String {
 mss_clamp = "auto"            # from the WAN's MTU; or "off", or bytes from {mss_min} to {mss_max}
 #sessions_max = 1000000       # default: sized from memory
 mappings_per_host_max = {mappings}
+ports_at_rest_max = {resting}    # beyond, some go to others early (RFC 6888 REQ-8)
+#sessions_per_host_max = 500000  # default: half of all
+new_flows_per_host_per_second = {rate}
+new_flows_burst = {burst}       # of one host, back to back
+unsolicited_syn = "silent"    # or "answer": port unreachable after 6 s (RFC 5382 REQ-4)
 hairpinning = true            # hosts reach each other through the WAN address
 allow_short_timeouts = false  # accept timeouts below the floors of the RFCs
 
 [nat.timeouts]
 udp = "{udp}"                    # at least {udp_floor} (RFC 4787 REQ-5)
+udp_dns = "{dns}"               # to port 53; at least {dns_floor} (RFC 4787 REQ-5a)
 tcp_established = "{established}"     # at least that (RFC 5382 REQ-5)
 tcp_transitory = "{transitory}"         # at least that (RFC 5382 REQ-5)
 icmp = "{icmp}"                   # at least that (RFC 5508 REQ-2)
+port_rest = "{rest}"              # for a port, also after a crash; at least that (RFC 6888 REQ-8)
 "##,
         mss_min = defaults::MSS_MIN,
         mss_max = defaults::MSS_MAX,
         mappings = defaults::MAPPINGS_PER_HOST_MAX,
+        resting = defaults::PORTS_AT_REST_MAX,
+        rest = shown(defaults::PORT_REST),
+        rate = defaults::NEW_FLOWS_PER_HOST,
+        burst = defaults::NEW_FLOWS_BURST,
+        dns = shown(defaults::TIMEOUT_UDP_DNS),
+        dns_floor = shown(defaults::TIMEOUT_UDP_DNS_FLOOR),
         udp = shown(defaults::TIMEOUT_UDP),
         udp_floor = shown(defaults::TIMEOUT_UDP_FLOOR),
         established = shown(defaults::TIMEOUT_TCP_ESTABLISHED),

@@ -1,7 +1,11 @@
-//! How many mappings each internal address holds.
+//! How many mappings or sessions each internal address holds, and how fast it opens them.
 
 use std::net::Ipv4Addr;
 use std::sync::atomic::{AtomicU64, Ordering};
+
+use packet::Instant;
+
+use crate::policy::Rate;
 
 /// Internal addresses that can be told apart at once: four times what a /20 of LANs holds. 8 bytes
 /// each.
@@ -37,7 +41,7 @@ impl Hosts {
 
     /// Counts one more for `host`, unless it has `max` already or the slots around are all taken.
     pub(crate) fn acquire(&self, host: Ipv4Addr, max: u32) -> Option<HostSlot> {
-        let home = flow_table::mix([u64::from(host.to_bits()), 0], self.seed) as usize;
+        let home = self.home(host);
         for _ in 0..RETRIES {
             let at = self.place(host, home)?;
             // Relaxed throughout: the word is all there is, it orders no other access.
@@ -67,6 +71,31 @@ impl Hosts {
         }
     }
 
+    /// Counts one less for a host that has its slot still; nobody has none.
+    pub(crate) fn release_one(&self, host: Option<Ipv4Addr>) {
+        let Some(host) = host else { return };
+        let home = self.home(host);
+        for probe in 0..PROBES {
+            let slot = &self.slots[(home + probe) % SLOTS];
+            let less = |word| (owner(word) == host && word as u32 != 0).then(|| word - 1);
+            if slot.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less).is_ok() {
+                return;
+            }
+        }
+        debug_assert!(false, "released more often than acquired");
+    }
+
+    /// How many are counted for `host`.
+    pub(crate) fn count(&self, host: Ipv4Addr) -> u32 {
+        let at = self.place(host, self.home(host));
+        let word = at.map_or(0, |at| self.slots[at].load(Ordering::Relaxed));
+        if owner(word) == host { word as u32 } else { 0 }
+    }
+
+    fn home(&self, host: Ipv4Addr) -> usize {
+        flow_table::mix([u64::from(host.to_bits()), 0], self.seed) as usize
+    }
+
     /// The slot of `host`, or else the first that nobody has.
     fn place(&self, host: Ipv4Addr, home: usize) -> Option<usize> {
         let mut vacant = None;
@@ -87,6 +116,76 @@ impl Hosts {
         self.slots.iter().map(|slot| u64::from(slot.load(Ordering::Relaxed) as u32)).sum()
     }
 }
+
+/// A token bucket per internal address, shared by all workers without locks.
+///
+/// **Shape**: each slot holds 20 bits of the address's hash, then 44 bits of the time at which its
+/// bucket is full, in units of 64 ns; a slot whose bucket is full is anybody's. Two addresses with
+/// the same 20 bits and the same slots share a bucket: one in some ten thousand pairs does.
+pub(crate) struct Rates {
+    slots: Box<[AtomicU64]>,
+    seed: u64,
+}
+
+impl Rates {
+    pub(crate) fn new(seed: u64) -> Self {
+        Self { slots: (0..SLOTS).map(|_| AtomicU64::new(0)).collect(), seed }
+    }
+
+    /// Whether `host` may open one more now.
+    pub(crate) fn admits(&self, host: Ipv4Addr, rate: Rate, now: Instant) -> bool {
+        self.next(host, rate, now).is_some()
+    }
+
+    /// Takes one; `false` if there is none, or the slots around are all others'.
+    pub(crate) fn take(&self, host: Ipv4Addr, rate: Rate, now: Instant) -> bool {
+        for _ in 0..RETRIES {
+            let Some((at, word, next)) = self.next(host, rate, now) else { return false };
+            // Relaxed: the word is all there is.
+            let swap =
+                self.slots[at].compare_exchange(word, next, Ordering::Relaxed, Ordering::Relaxed);
+            if swap.is_ok() {
+                return true;
+            }
+        }
+        false
+    }
+
+    /// The slot of `host`, what it holds, and what it holds after one more.
+    fn next(&self, host: Ipv4Addr, rate: Rate, now: Instant) -> Option<(usize, u64, u64)> {
+        let hash = flow_table::mix([u64::from(host.to_bits()), 1], self.seed);
+        let (home, tag) = (hash as usize, hash >> TIME_BITS);
+        let now = now.as_nanos() >> UNIT & TIME;
+        let cost = (UNITS_PER_SEC / u64::from(rate.per_second)).max(1);
+        let depth = cost * u64::from(rate.burst);
+        // What lies further ahead than a bucket is deep lies behind, by the wrap.
+        let ahead = |word: u64| {
+            let ahead = (word & TIME).wrapping_sub(now) & TIME;
+            if ahead > depth { 0 } else { ahead }
+        };
+        let mut place = None;
+        for probe in 0..PROBES {
+            let at = (home + probe) % SLOTS;
+            let word = self.slots[at].load(Ordering::Relaxed);
+            let ahead = ahead(word);
+            if ahead == 0 {
+                place = place.or(Some((at, word, 0)));
+            } else if word >> TIME_BITS == tag {
+                place = Some((at, word, ahead));
+                break;
+            }
+        }
+        let (at, word, ahead) = place?;
+        let full_in = ahead + cost;
+        (full_in <= depth).then_some((at, word, tag << TIME_BITS | (now + full_in) & TIME))
+    }
+}
+
+/// A slot's time: 44 bits of 64 ns wrap after 13 days, far more than a bucket is deep.
+const TIME_BITS: u32 = 44;
+const TIME: u64 = (1 << TIME_BITS) - 1;
+const UNIT: u32 = 6;
+const UNITS_PER_SEC: u64 = 1_000_000_000 >> UNIT;
 
 fn owner(word: u64) -> Ipv4Addr {
     Ipv4Addr::from_bits((word >> 32) as u32)
@@ -109,6 +208,41 @@ mod tests {
         assert!(hosts.acquire(Ipv4Addr::new(10, 0, 0, 6), 3).is_some());
         hosts.release(slots[1]);
         assert!(hosts.acquire(HOST, 3).is_some());
+    }
+
+    #[test]
+    fn a_count_is_given_back_by_name() {
+        let hosts = Hosts::new(1);
+        assert!(hosts.acquire(HOST, 2).is_some() && hosts.acquire(HOST, 2).is_some());
+        assert_eq!((hosts.count(HOST), hosts.acquire(HOST, 2)), (2, None));
+        hosts.release_one(Some(HOST));
+        hosts.release_one(None);
+        assert_eq!(hosts.count(HOST), 1);
+        assert!(hosts.acquire(HOST, 2).is_some());
+    }
+
+    #[test]
+    fn a_burst_passes_and_then_the_rate_holds() {
+        let rates = Rates::new(1);
+        let rate = Rate { per_second: 100, burst: 30 };
+        let at = |ms: u64| Instant::from_millis(5000 + ms);
+        assert_eq!((0..1000).filter(|_| rates.take(HOST, rate, at(0))).count(), 30);
+        assert!(!rates.admits(HOST, rate, at(5)) && rates.admits(HOST, rate, at(11)));
+        assert!(rates.take(Ipv4Addr::new(10, 0, 0, 6), rate, at(0)), "another's bucket");
+        let second = (1..=1000).filter(|ms| rates.take(HOST, rate, at(*ms))).count();
+        assert!((99..=101).contains(&second), "{second}");
+        let later = (0..1000).filter(|_| rates.take(HOST, rate, at(600_000))).count();
+        assert_eq!(later, 30, "rest fills no more than a bucket");
+    }
+
+    #[test]
+    fn a_bucket_is_right_across_the_wrap_of_its_clock() {
+        let rates = Rates::new(1);
+        let rate = Rate { per_second: 10, burst: 5 };
+        let wrap = Instant::from_secs((TIME / UNITS_PER_SEC) - 1);
+        let taken = (0..40u32)
+            .filter(|n| rates.take(HOST, rate, wrap + std::time::Duration::from_millis(100) * *n));
+        assert_eq!(taken.count(), 40);
     }
 
     #[test]

@@ -26,12 +26,13 @@
 //! ICMP error finds its session by reversing what it embeds ([`Tables::translate_error`]).
 //!
 //! **Fast path**, per packet and free of this crate's tables but one line: look [`SessionKey`] up
-//! in [`Tables::sessions`], compare [`Flow::generation`] with the policy's, [`Flow::apply`],
-//! [`Flow::touch`], [`observe_tcp`]. **Slow path**, for the first packet of a session:
+//! in [`Tables::sessions`], compare [`Flow::generation`] with the policy's, [`expects`] of a reset, [`Flow::apply`],
+//! [`Flow::touch`] or [`touch_tcp`]. **Slow path**, for the first packet of a session:
 //! [`Tables::resolve_external`] if it is addressed to the external address, then [`Engine::open`].
 //! **Upkeep**: [`Engine::expire`] once per batch.
 //!
-//! **Lifetimes.** Only packets from inside refresh. Sessions end by time ([`Timeouts`]), by
+//! **Lifetimes.** Only packets from inside refresh, resets and ICMP errors among them do not
+//! (RFC 7857 §7, §7.1). Sessions end by time ([`Timeouts`]), by
 //! [`Engine::kill`], or when a new policy contradicts them ([`Engine::revalidate`]). A mapping ends
 //! with its last session, then rests for two minutes: its port goes to no other endpoint. Nothing
 //! that is alive is ever evicted: when something is full, the new flow is refused.
@@ -45,15 +46,24 @@
 //! meet, as they would across the Internet.
 //!
 //! A session from outside that nobody answered does not keep the mapping that let it in, and at
-//! most a quarter of the sessions may be such.
+//! most a quarter of the sessions may be such. No host may have more than half of the sessions, or
+//! what [`Policy::sessions_per_host_max`] says; those that strangers open leave it a quarter of
+//! that for its own.
 //!
-//! **TCP.** From outside a SYN opens a session. From inside also a segment of a connection under
-//! way: after a restart connections from inside live on if port preservation gives them the
-//! external port that they had.
+//! **TCP.** From outside the third segment of a handshake opens a session; the first two pass by a
+//! note ([`Tables::entry`], [`Tables::answer`], `handshake.rs`). From inside a SYN opens one, and
+//! also a segment of a connection under way: after a restart connections from inside live on if
+//! port preservation gives them the external port that they had. A reset must be one that its
+//! receiver expects ([`expects`], RFC 7857 §2.2 says that this has to be verified): else it is not
+//! of the connection, is dropped and changes nothing.
 //!
 //! **Change of address.** A mapping belongs to the external address it was made under. Under a
 //! policy with another one its sessions are found void on their next packet and opened anew under
 //! the new address; those that stay silent expire.
+//!
+//! **Crash.** A [`PortJournal`] in memory that outlives the router says whose each port is. For two
+//! minutes after a start the ports that were taken before go to nobody but their last holders, who
+//! get them back first: a connection from before goes on, and no other host inherits its packets.
 //!
 //! **Threads.** One [`Engine`] per worker; sans-IO, no locks, no allocation after [`Tables::new`].
 //! Anyone reads. Entries are inserted and removed by the worker that owns their slot; others change
@@ -61,7 +71,8 @@
 //! shows to be void is condemned, and removed by its owner.
 //!
 //! **Limits.** Sessions: as many as the tables were made for. Mappings: every port of two
-//! addresses. Mappings per host: [`Policy::mappings_per_host_max`], over 16,384 hosts. Forwards:
+//! addresses. Mappings, sessions and new sessions per second of a host: see [`Policy`], over 16,384
+//! hosts. Handshakes from outside: 65,536, the newer overwrites the older. Forwards:
 //! [`FORWARDS_MAX`]. Work per new flow: about a thousand ports looked at, and that only when nearly
 //! all are taken.
 //!
@@ -73,21 +84,28 @@ mod engine;
 mod errors;
 mod flow;
 mod forwards;
+mod handshake;
 mod hosts;
+mod journal;
 mod mapping;
 mod plan;
 mod policy;
 mod ports;
+mod quota;
 mod state;
 mod tables;
 #[cfg(test)]
 mod tests;
 mod tick;
 mod upkeep;
+mod window;
 
 pub use engine::{Engine, OpenRequest, Revalidation, Room, Standing, Translation, standing};
+pub use errors::PendingError;
 pub use flow::{Direction, Flow, NextHop};
 pub use forwards::{FORWARDS_MAX, Forward, ForwardError, Forwards};
-pub use policy::{Filtering, Policy, ReservedPorts, Timeouts};
-pub use state::{State, observe_tcp};
-pub use tables::{SessionHit, SessionInfo, SessionKey, Stats, Tables};
+pub use handshake::{Accepted, Entry, Relay};
+pub use journal::{JournalWords, PortJournal};
+pub use policy::{Filtering, Policy, Rate, ReservedPorts, Timeouts};
+pub use state::{State, expects, touch_tcp};
+pub use tables::{SessionHit, SessionId, SessionInfo, SessionKey, Stats, Tables};

@@ -14,6 +14,7 @@ use crate::flow::{
     Rewrite, UNADMITTED,
 };
 use crate::hosts::HostSlot;
+use crate::journal;
 use crate::mapping::{Contact, ContactKey, Mapping, MappingKey};
 use crate::ports::Candidates;
 use crate::tables::SessionHit;
@@ -52,10 +53,12 @@ impl Plan {
 
     /// What the session holds already.
     pub(crate) fn bonds(&self) -> Bonds {
-        let inbound = self.traits & DIRECTION == Direction::Inbound as u8;
+        let protocol = self.key.protocol();
+        let waits =
+            self.traits & DIRECTION == Direction::Inbound as u8 && protocol != Protocol::Tcp;
         Bonds {
-            protocol: self.key.protocol(),
-            traits: if inbound { self.traits & !HOLDS_MAPPING } else { self.traits },
+            protocol,
+            traits: if waits { self.traits & !HOLDS_MAPPING } else { self.traits },
             mapping: self.mapping,
             target: self.target,
             remote: self.key.destination().address,
@@ -110,16 +113,14 @@ impl Engine {
         match request.translation {
             Translation::Outbound => self.plan_outbound(pass, request, policy, now),
             Translation::Inbound(internal) => {
-                first_segment(datagram)?;
-                let bond = Bond { internal, external: External(datagram.destination) };
+                if datagram.protocol() == Protocol::Tcp {
+                    return Err(DropReason::TcpNoSession);
+                }
                 // It holds the mapping when it is answered, see `upkeep`.
-                let enter: (u8, fn(&Mapping) -> bool) = (HOLDS_MAPPING, Mapping::is_held);
-                let protocol = datagram.protocol();
-                let traits = Direction::Inbound as u8
-                    | self.enter_target(pass, protocol, bond, policy, enter)?;
-                let key = datagram.key(Side::Outside);
-                let (source, destination) = (datagram.source, internal.0);
-                Ok(Plan { key, source, destination, traits, mapping: Some(bond), target: None })
+                self.plan_inbound(pass, datagram, internal, policy, Mapping::is_held)
+            }
+            Translation::Accepted(accepted) => {
+                self.plan_inbound(pass, datagram, accepted.internal, policy, Mapping::join)
             }
             Translation::Hairpin(internal) => {
                 first_segment(datagram)?;
@@ -137,6 +138,23 @@ impl Engine {
         }
     }
 
+    fn plan_inbound(
+        &mut self,
+        pass: &Pass<'_>,
+        datagram: &Datagram,
+        internal: Internal,
+        policy: &Policy,
+        enter: fn(&Mapping) -> bool,
+    ) -> Result<Plan, DropReason> {
+        let bond = Bond { internal, external: External(datagram.destination) };
+        let holds = (HOLDS_MAPPING, enter);
+        let traits = Direction::Inbound as u8
+            | self.enter_target(pass, datagram.protocol(), bond, policy, holds)?;
+        let key = datagram.key(Side::Outside);
+        let (source, destination) = (datagram.source, internal.0);
+        Ok(Plan { key, source, destination, traits, mapping: Some(bond), target: None })
+    }
+
     fn plan_outbound(
         &mut self,
         pass: &Pass<'_>,
@@ -148,7 +166,7 @@ impl Engine {
         let mut traits = Direction::Outbound as u8 | first_or_under_way(datagram)?;
         let internal = Internal(datagram.source);
         let standin =
-            self.stand_in(pass, datagram.protocol(), internal, request.ingress, policy)?;
+            self.stand_in(pass, datagram.protocol(), internal, request.ingress, policy, now)?;
         traits |= if standin.is_held { HOLDS_MAPPING } else { 0 };
         let mut plan = Plan {
             key: datagram.key(Side::Inside),
@@ -276,6 +294,7 @@ impl Engine {
         internal: Internal,
         lan: LinkId,
         policy: &Policy,
+        now: Instant,
     ) -> Result<Standin, DropReason> {
         if let Some(external) = policy.forward_of(protocol, internal) {
             return Ok(Standin { external, is_held: false });
@@ -289,6 +308,7 @@ impl Engine {
                     // A forward or service took the port. Its sessions end one by one, then the
                     // mapping can go.
                     if self.owners.mappings.owns(hit.id()) && hit.value_at(0).kill() {
+                        self.tables.bury(&hit);
                         self.owners.mappings.remove(pass, hit.id());
                     }
                     return Err(DropReason::PortsExhausted);
@@ -296,7 +316,7 @@ impl Engine {
                 self.hold(hit.value_at(0), internal, lan, policy)?;
                 external
             }
-            None => self.allocate(pass, protocol, internal, lan, policy)?,
+            None => self.allocate(pass, protocol, internal, lan, policy, now)?,
         };
         Ok(Standin { external, is_held: true })
     }
@@ -313,7 +333,7 @@ impl Engine {
             return Ok(());
         }
         let slot = self.host_slot(internal, lan, policy)?;
-        if mapping.wake(slot) {
+        if self.tables.wake(mapping, slot) {
             return Ok(());
         }
         self.tables.hosts.release(slot);
@@ -343,20 +363,33 @@ impl Engine {
         internal: Internal,
         lan: LinkId,
         policy: &Policy,
+        now: Instant,
     ) -> Result<External, DropReason> {
         let address = policy.external.ok_or(DropReason::WanDown)?;
         let slot = self.host_slot(internal, lan, policy)?;
+        if self.tables.resting() > policy.ports_at_rest_max {
+            self.reclaim(pass, policy.ports_at_rest_max);
+        }
         let key = MappingKey::internal(protocol, internal, address);
         let mut refusal = DropReason::PortsExhausted;
-        for port in Candidates::new(internal.0.port, &mut self.rng) {
-            if !policy.is_dynamic(protocol, port) {
+        let journal = self.tables.journal.open(address, |other| policy.external == Some(other));
+        let former = journal.as_ref().and_then(|open| open.former(protocol, internal, now));
+        let candidates = former.into_iter().chain(Candidates::new(internal.0.port, &mut self.rng));
+        for port in candidates {
+            let is_held = |open: &journal::Open<'_>| open.is_held(protocol, port, internal, now);
+            if !policy.is_dynamic(protocol, port) || journal.as_ref().is_some_and(is_held) {
                 continue;
             }
             let external = External(Endpoint::new(address, port));
             let keys = [key, MappingKey::external(protocol, external)];
             let values = [(); 2].map(|()| Mapping::held(slot, lan));
             match self.owners.mappings.insert(pass, keys, values) {
-                Ok(_) => return Ok(external),
+                Ok(_) => {
+                    if let Some(open) = journal.filter(|_| lan != LinkId::LOCAL) {
+                        open.take(protocol, port, internal);
+                    }
+                    return Ok(external);
+                }
                 Err(InsertError::Exists { side: 0, hit }) => {
                     // Another worker made it meanwhile.
                     self.tables.hosts.release(slot);
@@ -372,16 +405,21 @@ impl Engine {
         }
         self.tables.hosts.release(slot);
         if refusal == DropReason::MappingTableFull {
-            self.reclaim(pass);
+            self.reclaim(pass, 0);
         }
         Err(refusal)
     }
 
-    /// Gives up mappings at rest before their time.
-    fn reclaim(&mut self, pass: &Pass<'_>) {
-        self.owners
-            .mappings
-            .scan(pass, RECLAIM, |hit| if hit.value_at(0).kill() { Keep::No } else { Keep::Yes });
+    /// Gives up mappings at rest before their time, while there are more than `spare`.
+    fn reclaim(&mut self, pass: &Pass<'_>, spare: u32) {
+        let Self { tables, owners, .. } = self;
+        owners.mappings.scan(pass, RECLAIM, |hit| {
+            if tables.resting() <= spare || !hit.value_at(0).kill() {
+                return Keep::Yes;
+            }
+            tables.bury(&hit);
+            Keep::No
+        });
     }
 }
 

@@ -20,7 +20,7 @@ pub enum Filtering {
     AddressAndPortDependent,
 }
 
-/// How long a session without outbound packets lives.
+/// How long a session without outbound packets lives, and a port without a session.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Timeouts {
     /// UDP.
@@ -35,11 +35,14 @@ pub struct Timeouts {
     pub tcp_closing: Duration,
     /// ICMP queries.
     pub icmp: Duration,
+    /// External ports without a session go to no other endpoint for so long (RFC 6888 REQ-8).
+    pub port_rest: Duration,
 }
 
 impl Timeouts {
     /// The shortest that the RFCs allow: RFC 4787 REQ-5 (UDP; DNS may be shorter by REQ-5a, but
-    /// must outlive a resolver's query, RFC 5452 §10), RFC 5382 REQ-5, RFC 5508 REQ-2.
+    /// must outlive a resolver's query, RFC 5452 §10), RFC 5382 REQ-5, RFC 5508 REQ-2, RFC 6888
+    /// REQ-8.
     pub const FLOORS: Timeouts = Timeouts {
         udp: Duration::from_secs(120),
         udp_dns: Duration::from_secs(10),
@@ -47,6 +50,7 @@ impl Timeouts {
         tcp_opening: Duration::from_secs(240),
         tcp_closing: Duration::from_secs(240),
         icmp: Duration::from_secs(60),
+        port_rest: Duration::from_secs(120),
     };
 
     /// The first field that is shorter than its floor, as (name, value, floor).
@@ -60,6 +64,7 @@ impl Timeouts {
             ("tcp_opening", self.tcp_opening, floor.tcp_opening),
             ("tcp_closing", self.tcp_closing, floor.tcp_closing),
             ("icmp", self.icmp, floor.icmp),
+            ("port_rest", self.port_rest, floor.port_rest),
         ]
         .into_iter()
         .find(|(_, value, floor)| value < floor)
@@ -138,6 +143,23 @@ pub struct Policy {
     /// Most dynamic mappings that one internal address may hold (RFC 6888 REQ-4). The router
     /// itself, whose flows come from [`LinkId::LOCAL`], has no quota.
     pub mappings_per_host_max: u32,
+    /// Most mappings at rest, of all hosts together; beyond, some give their port up early (RFC 6888
+    /// REQ-8).
+    pub ports_at_rest_max: u32,
+    /// Most sessions that one internal address may have, whoever opened them (RFC 6888 REQ-5);
+    /// `None`: half of the table, so that the other hosts always find as much as it has.
+    pub sessions_per_host_max: Option<u32>,
+    /// How fast one internal address may open sessions.
+    pub new_sessions: Rate,
+}
+
+/// A rate with a burst, per internal address (RFC 6888 REQ-4c, REQ-5).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Rate {
+    /// Sustained, above 0.
+    pub per_second: u32,
+    /// Back to back after a rest, above 0.
+    pub burst: u32,
 }
 
 impl Policy {

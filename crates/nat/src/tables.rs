@@ -1,6 +1,7 @@
 //! What the workers share.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use flow_table::{Domain, EntryId, Hit, Key, Owner, Pass, Table, mix};
@@ -9,11 +10,12 @@ use packet::{
 };
 
 use crate::flow::{Direction, Flow};
-use crate::hosts::Hosts;
+use crate::handshake::Handshakes;
+use crate::hosts::{Hosts, Rates};
 use crate::mapping::{Contact, ContactKey, Mapping, MappingKey};
 use crate::plan::first_segment;
 use crate::state::{State, life};
-use crate::{Engine, Policy, Timeouts};
+use crate::{Engine, Policy, PortJournal, Timeouts};
 
 /// Most mappings that can exist or rest at once: every port of one external address and protocol,
 /// twice, for the time in which an old and a new address overlap.
@@ -40,14 +42,22 @@ impl Key for SessionKey {
 /// A session found by one of its directions. Side 0 is the direction of its first packet.
 pub type SessionHit<'a> = Hit<'a, SessionKey, Flow>;
 
-/// The shared state: sessions, mappings, contacts, and the hosts' quotas.
+/// The shared state: sessions, mappings, contacts, the hosts' quotas, handshakes from outside.
 #[derive(Clone)]
 pub struct Tables {
     domain: Arc<Domain>,
     sessions: Arc<Table<SessionKey, Flow>>,
     pub(crate) mappings: Arc<Table<MappingKey, Mapping>>,
     pub(crate) contacts: Arc<Table<ContactKey, Contact>>,
+    /// Mappings of each internal address.
     pub(crate) hosts: Arc<Hosts>,
+    pub(crate) journal: Arc<PortJournal>,
+    /// Mappings at rest. A worker may count down before another has counted up, hence the sign.
+    pub(crate) resting: Arc<AtomicI64>,
+    /// Sessions of each internal address.
+    pub(crate) sessions_of: Arc<Hosts>,
+    pub(crate) rates: Arc<Rates>,
+    pub(crate) handshakes: Arc<Handshakes>,
 }
 
 /// What one worker may write.
@@ -69,6 +79,21 @@ impl Tables {
     /// Unless 0 < `workers` ≤ `sessions`.
     #[must_use]
     pub fn new(sessions: usize, workers: usize, seed: u64) -> (Self, Vec<Engine>) {
+        Self::with_journal(sessions, workers, PortJournal::none(), seed)
+    }
+
+    /// As [`Self::new`], with ports held that the journal says were taken before the start, and taken
+    /// ones written into it.
+    ///
+    /// # Panics
+    /// As [`Self::new`].
+    #[must_use]
+    pub fn with_journal(
+        sessions: usize,
+        workers: usize,
+        journal: PortJournal,
+        seed: u64,
+    ) -> (Self, Vec<Engine>) {
         let domain = Domain::new();
         let seed_of = |purpose| mix([purpose, 0], seed);
         let mappings = sessions.min(MAPPINGS_MAX);
@@ -81,11 +106,16 @@ impl Tables {
             mappings: mapping_table,
             contacts: contact_table,
             hosts: Arc::new(Hosts::new(seed_of(4))),
+            journal: Arc::new(journal),
+            resting: Arc::new(AtomicI64::new(0)),
+            sessions_of: Arc::new(Hosts::new(seed_of(5))),
+            rates: Arc::new(Rates::new(seed_of(6))),
+            handshakes: Arc::new(Handshakes::new(seed_of(7))),
         };
         let owners = session_owners.into_iter().zip(mapping_owners).zip(contact_owners);
         let engines = owners.enumerate().map(|(worker, ((sessions, mappings), contacts))| {
             let owners = Owners { sessions, mappings, contacts };
-            Engine::new(tables.clone(), owners, seed_of(5 + worker as u64))
+            Engine::new(tables.clone(), owners, seed_of(8 + worker as u64))
         });
         let engines = engines.collect();
         (tables, engines)
@@ -120,11 +150,11 @@ impl Tables {
     pub fn session(
         &self,
         pass: &Pass<'_>,
-        id: EntryId,
+        id: SessionId,
         now: Instant,
         timeouts: &Timeouts,
     ) -> Option<SessionInfo> {
-        let hit = self.sessions.by_id(pass, id)?;
+        let hit = id.find(self, pass)?;
         Some(SessionInfo::of(&hit, now, timeouts))
     }
 
@@ -133,7 +163,8 @@ impl Tables {
     /// nothing.
     ///
     /// # Errors
-    /// [`DropReason::NoMapping`], [`DropReason::FilterDenied`] or [`DropReason::TcpNoSession`].
+    /// [`DropReason::NoMapping`], [`DropReason::FilterDenied`] or [`DropReason::TcpNoSession`]. What
+    /// a TCP segment from outside may do is for [`Self::entry`] to say.
     pub fn resolve_external(
         &self,
         pass: &Pass<'_>,
@@ -147,7 +178,10 @@ impl Tables {
         }
         let external = External(datagram.destination);
         if let Some(internal) = policy.forward_to(protocol, external) {
-            return first_segment(datagram).map(|()| internal);
+            return match side {
+                Side::Inside => first_segment(datagram).map(|()| internal),
+                Side::Outside => Ok(internal),
+            };
         }
         let key = MappingKey::external(protocol, external);
         let hit = self.mappings.lookup(pass, &key).ok_or(DropReason::NoMapping)?;
@@ -155,13 +189,33 @@ impl Tables {
         if !mapping.is_held() {
             return Err(DropReason::NoMapping);
         }
-        first_segment(datagram)?;
         let filtering = policy.filtering_of(mapping.lan());
         let remote = datagram.source.address;
-        if side == Side::Outside && !self.admits(pass, filtering, protocol, external, remote) {
+        if side == Side::Inside {
+            first_segment(datagram)?;
+        } else if !self.admits(pass, filtering, protocol, external, remote) {
+            first_segment(datagram)?;
             return Err(DropReason::FilterDenied);
         }
         Ok(Internal(hit.key_at(0).endpoint()))
+    }
+
+    /// External ports that are held for those who had them before the start.
+    #[must_use]
+    pub fn held_ports(&self, now: Instant) -> usize {
+        self.journal.held(now)
+    }
+
+    /// Mappings at rest, at about one time.
+    pub(crate) fn resting(&self) -> u32 {
+        // Relaxed: a limit that is met within a few.
+        u32::try_from(self.resting.load(Ordering::Relaxed)).unwrap_or(0)
+    }
+
+    /// Mappings counted against the quotas of hosts, of all together: those in use. Looks at every count.
+    #[must_use]
+    pub fn mappings_counted(&self) -> u64 {
+        self.hosts.total()
     }
 
     /// How full the tables are.
@@ -173,7 +227,6 @@ impl Tables {
             mappings: self.mappings.len(),
             mappings_max: self.mappings.capacity(),
             contacts: self.contacts.len(),
-            mappings_counted: self.hosts.total(),
         }
     }
 }
@@ -197,15 +250,28 @@ pub struct Stats {
     pub mappings_max: usize,
     /// Pairs of mapping and remote address, for address-dependent filtering.
     pub contacts: usize,
-    /// Mappings counted against the quota of a host: those in use, of all hosts together.
-    pub mappings_counted: u64,
+}
+
+/// Names a session, for commands that arrive when it may be gone: the place that it left can belong
+/// to another session.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct SessionId {
+    pub(crate) entry: EntryId,
+    key: SessionKey,
+}
+
+impl SessionId {
+    /// The session, if it is there still.
+    pub(crate) fn find<'a>(self, tables: &'a Tables, pass: &'a Pass<'_>) -> Option<SessionHit<'a>> {
+        tables.sessions.by_id(pass, self.entry).filter(|hit| hit.key_at(0) == self.key)
+    }
 }
 
 /// One session, as `flow list` shows it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct SessionInfo {
     /// Its name, for [`Engine::kill`].
-    pub id: EntryId,
+    pub id: SessionId,
     /// Transport protocol.
     pub protocol: Protocol,
     /// The internal endpoint; of a hairpin or routed session the one that sent first.
@@ -241,7 +307,7 @@ impl SessionInfo {
         };
         let life = life(hit, now, timeouts);
         Self {
-            id: hit.id(),
+            id: SessionId { entry: hit.id(), key: SessionKey(key) },
             protocol: key.protocol(),
             internal: Internal(internal),
             external: External(external),

@@ -2,7 +2,7 @@
 
 use std::net::Ipv4Addr;
 
-use config::{Config, Hairpinning, MssClamp, Ping, WanMode};
+use config::{Config, Hairpinning, MssClamp, Ping, UnsolicitedSyn, WanMode};
 use firewall::{Action, AddressPolicy, FirstPacket, LinkPolicy, Rule, Zone, ZonePolicy};
 use forwarding::{NextHop, Route, Routes};
 use ipnet::Ipv4Net;
@@ -91,6 +91,8 @@ pub struct Snapshot {
     pub wan_ping: bool,
     /// Whether hosts inside reach each other by external endpoints.
     pub hairpinning: Hairpinning,
+    /// What becomes of SYNs from outside that nobody asked for.
+    pub unsolicited_syn: UnsolicitedSyn,
     /// Whether the WAN's address comes by DHCP.
     pub wan_dhcp: bool,
     links: Vec<LinkFacts>,
@@ -120,6 +122,7 @@ impl Snapshot {
             zones: zones(config),
             rules: config.policy.rules.iter().filter_map(|r| rule(config, r)).collect(),
             hairpinning: config.nat.hairpinning,
+            unsolicited_syn: config.nat.unsolicited_syn,
             wan_ping: config.wan.ping == Ping::Answer,
             wan_dhcp: matches!(config.wan.mode, WanMode::Dhcp(_)),
             links,
@@ -287,14 +290,21 @@ fn policy(
         forwards: nat::Forwards::new(runtime.forwards.clone())?,
         timeouts: nat::Timeouts {
             udp: timeouts.udp,
-            udp_dns: timeouts.udp,
+            udp_dns: timeouts.udp_dns,
             tcp_established: timeouts.tcp_established,
             tcp_opening: timeouts.tcp_transitory,
             tcp_closing: timeouts.tcp_transitory,
             icmp: timeouts.icmp,
+            port_rest: timeouts.port_rest,
         },
         reserved: nat::ReservedPorts::none()
             .with(Protocol::Udp, DHCP_SERVER_PORT..=DHCP_CLIENT_PORT),
         mappings_per_host_max: config.nat.mappings_per_host_max as u32,
+        ports_at_rest_max: config.nat.ports_at_rest_max,
+        sessions_per_host_max: config.nat.sessions_per_host_max,
+        new_sessions: nat::Rate {
+            per_second: config.nat.new_flows_per_host,
+            burst: config.nat.new_flows_burst,
+        },
     })
 }

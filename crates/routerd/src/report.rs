@@ -132,6 +132,8 @@ impl Control {
             DropReason::MappingTableFull,
             DropReason::PortsExhausted,
             DropReason::HostQuota,
+            DropReason::HostSessions,
+            DropReason::HostRate,
         ];
         FlowTotals {
             active: stats.sessions as u64,

@@ -21,6 +21,8 @@ use pipeline::{
     WanAddress, Worker, configured_forwards,
 };
 
+use crate::WanWatch;
+
 /// Links of every bare router: the WAN and two LANs.
 pub const LINKS: u8 = 3;
 
@@ -134,7 +136,8 @@ impl Bare {
     /// frame is longer than any of a link.
     ///
     /// # Panics
-    /// If the frame has not exactly one verdict, or a frame that leaves does not parse.
+    /// If the frame has not exactly one verdict, or a frame that leaves does not parse, or leaves on the WAN
+    /// untranslated.
     pub fn receive(
         &mut self,
         link: LinkId,
@@ -174,17 +177,22 @@ impl Bare {
 
     fn flush(&mut self, now: Instant, mut leave: impl FnMut(LinkId, &[u8])) {
         let spare = self.spare.as_mut().expect("there until the drop");
+        let mut watch = WanWatch::default();
         spare.egress.dequeue(now, &self.counters);
         for link in (0..LINKS).map(LinkId) {
             spare.egress.flush(link, &self.counters, |packets| {
                 for packet in packets.iter() {
                     let parsed = parse(packet.frame(), packet.offload);
                     assert!(matches!(parsed, Ok(Parsed::Ipv4(_))), "{parsed:?}");
+                    if link == LinkId::WAN {
+                        watch.look(packet.frame(), self.snapshot.nat.external);
+                    }
                     leave(link, packet.frame());
                 }
                 0
             });
         }
+        assert_eq!(watch.strays(), [], "untranslated");
         while let Some(punted) = spare.rings.poll_punt() {
             spare.rings.put(punted.packet);
         }
@@ -194,9 +202,9 @@ impl Bare {
         &mut self.spare.as_mut().expect("there until the drop").egress
     }
 
-    /// One round of upkeep.
-    pub fn expire(&mut self, now: Instant) {
-        self.worker.expire(&self.snapshot, now);
+    /// One round of upkeep; whether more is due.
+    pub fn expire(&mut self, now: Instant) -> bool {
+        self.worker.expire(&self.snapshot, now)
     }
 
     /// Upkeep until it has come round for every entry. `now` is when it ends; it begins a few
@@ -219,6 +227,12 @@ impl Bare {
     #[must_use]
     pub fn stats(&self) -> Stats {
         self.tables.stats()
+    }
+
+    /// Mappings counted against the quotas of hosts.
+    #[must_use]
+    pub fn mappings_counted(&self) -> u64 {
+        self.tables.mappings_counted()
     }
 
     /// What the worker could still open.

@@ -81,6 +81,8 @@ pub fn run(data: &[u8]) {
         }
     }
     pair.settle(1);
+    let held = pair.model.mappings_held() as u64;
+    assert_eq!(pair.router.mappings_counted(), held, "after {:?}", pair.history);
     pair.router.check();
 }
 
@@ -178,8 +180,14 @@ impl Lockstep {
         }
     }
 
-    /// Sends a packet through both.
+    /// Sends a packet through both. What may be of a TCP handshake from outside must be of a session: the model
+    /// knows no handshakes.
     fn send(&mut self, link: LinkId, packet: &Packet) {
+        let answers = matches!(packet.segment, Segment::SynAck | Segment::Reset);
+        let is_handshake = packet.protocol == Protocol::Tcp && (link == LinkId::WAN || answers);
+        if is_handshake && !self.model.passes(link, packet) {
+            return;
+        }
         let mut verdict = self.model.receive(link, packet, self.now);
         let (seen, left) = self.exchange(link, &frame::of(link, packet));
         if verdict == Verdict::NeedsPort {
@@ -268,11 +276,6 @@ impl Lockstep {
         assert_eq!(stats.sessions, model.sessions(), "sessions after {history:?}");
         assert_eq!(stats.mappings, model.mappings(), "mappings after {history:?}");
         assert_eq!(stats.contacts, model.contacts(), "contacts after {history:?}");
-        assert_eq!(
-            stats.mappings_counted,
-            model.mappings_held() as u64,
-            "counted after {history:?}"
-        );
     }
 
     fn exchange(

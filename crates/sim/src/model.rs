@@ -89,7 +89,8 @@ struct Mapping {
 /// Protocol, internal endpoint, and the WAN address under which the mapping was made.
 type MappingKey = (Protocol, Endpoint, Ipv4Addr);
 
-/// A NAT44 without limits: RFC 4787, 5382 and 5508 as far as endpoints, filters and lifetimes go.
+/// A NAT44 without limits: RFC 4787, 5382 and 5508 as far as endpoints, filters and lifetimes go. TCP that begins
+/// outside is not among it: its handshakes are not sessions.
 ///
 /// Two maps hold the state, mappings and sessions. The other two are their inversions: mappings by
 /// external port, and sessions by the key of their answers.
@@ -369,7 +370,7 @@ impl NatModel {
             return self.refuse(&session, DropReason::SessionConflict, now);
         }
         let verdict = if session.waits {
-            session.sides[0].observe(segment);
+            session.follow(0, segment, now);
             Verdict::Drop(DropReason::FilterDenied)
         } else {
             session.pass(0, segment, now)
@@ -426,6 +427,14 @@ impl NatModel {
             }
             lives
         });
+    }
+
+    /// Whether a packet is one of a session.
+    #[must_use]
+    pub fn passes(&self, link: LinkId, packet: &Packet) -> bool {
+        let side = if link == LinkId::WAN { Side::Outside } else { Side::Inside };
+        let key = (packet.protocol, side, packet.source, packet.destination);
+        self.first_key(key).is_some_and(|first| self.sessions[&first].agrees(&self.rules))
     }
 
     /// The `index`th session, counted round: its two directions, each as what arrives, what leaves, and whether an

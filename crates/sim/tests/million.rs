@@ -14,8 +14,8 @@ use sim::model::{Filtering, Lifetimes, NatModel, Packet, Rules, Segment, Verdict
 /// Room in the table, which is filled.
 const SESSIONS: usize = 1_000_000;
 /// Hosts and ports, each of which speaks with as many remote endpoints as it takes.
-const HOSTS: usize = 20;
-const PORTS: usize = 1000;
+const HOSTS: usize = 25;
+const PORTS: usize = 800;
 /// Of this many packets the model checks one, besides keeping account of all sessions.
 const SAMPLE: usize = 997;
 
@@ -164,7 +164,7 @@ impl Pair {
         assert_eq!(stats.sessions, self.model.sessions());
         assert_eq!(stats.mappings, self.model.mappings());
         assert_eq!(stats.contacts, self.model.contacts());
-        assert_eq!(stats.mappings_counted, self.model.mappings_held() as u64);
+        assert_eq!(self.router.mappings_counted(), self.model.mappings_held() as u64);
     }
 }
 
@@ -205,6 +205,6 @@ fn a_million_sessions_come_and_go_and_leave_nothing_behind() {
     assert_eq!(pair.router.stats().mappings, HOSTS * PORTS, "all rest");
     pair.wait(130);
     assert_eq!(pair.router.room(), room, "free is all that there was");
-    assert_eq!(pair.router.stats().mappings_counted, 0);
+    assert_eq!(pair.router.mappings_counted(), 0);
     pair.router.check();
 }

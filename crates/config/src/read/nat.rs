@@ -7,7 +7,7 @@ use toml::de::DeValue;
 use crate::defaults;
 use crate::document::{Section, choose};
 use crate::fault::Fault;
-use crate::model::{Hairpinning, MssClamp, Nat, NatTimeouts, ShortTimeouts};
+use crate::model::{Hairpinning, MssClamp, Nat, NatTimeouts, ShortTimeouts, UnsolicitedSyn};
 use crate::value;
 
 pub(crate) fn nat(mut section: Section<'_>) -> Nat {
@@ -25,6 +25,23 @@ pub(crate) fn nat(mut section: Section<'_>) -> Nat {
     let range = defaults::MAPPINGS_PER_HOST_MIN..=defaults::MAPPINGS_PER_HOST_LIMIT;
     let mappings =
         section.number("mappings_per_host_max", range, "there are 65535 ports per protocol");
+    let range = 0..=defaults::PORTS_AT_REST_LIMIT;
+    let resting = section.number("ports_at_rest_max", range, "there are 65535 ports per protocol");
+    let range = defaults::SESSIONS_PER_HOST_MIN..=defaults::SESSIONS_LIMIT;
+    let of_host = section.number("sessions_per_host_max", range, "leave it out for half of all");
+    let rate = |section: &mut Section<'_>, key, default| {
+        let range = defaults::NEW_FLOWS_MIN..=defaults::NEW_FLOWS_LIMIT;
+        let count = section.number(key, range, "a busy host opens a few hundred at once");
+        count.and_then(|count| u32::try_from(count.value).ok()).unwrap_or(default)
+    };
+    let new_flows_per_host =
+        rate(&mut section, "new_flows_per_host_per_second", defaults::NEW_FLOWS_PER_HOST);
+    let new_flows_burst = rate(&mut section, "new_flows_burst", defaults::NEW_FLOWS_BURST);
+    let answers = [UnsolicitedSyn::Silent, UnsolicitedSyn::Answer];
+    let unsolicited_syn = section.choice("unsolicited_syn", &answers, |answer| match answer {
+        UnsolicitedSyn::Silent => "silent",
+        UnsolicitedSyn::Answer => "answer",
+    });
     let timeouts = timeouts(section.section("timeouts"), short_timeouts);
     section.finish();
     Nat {
@@ -35,6 +52,13 @@ pub(crate) fn nat(mut section: Section<'_>) -> Nat {
         mappings_per_host_max: mappings
             .and_then(|count| usize::try_from(count.value).ok())
             .unwrap_or(defaults::MAPPINGS_PER_HOST_MAX),
+        ports_at_rest_max: resting
+            .and_then(|count| u32::try_from(count.value).ok())
+            .unwrap_or(defaults::PORTS_AT_REST_MAX),
+        sessions_per_host_max: of_host.and_then(|count| u32::try_from(count.value).ok()),
+        new_flows_per_host,
+        new_flows_burst,
+        unsolicited_syn: unsolicited_syn.map_or(defaults::UNSOLICITED_SYN, |answer| answer.value),
         hairpinning,
     }
 }
@@ -80,6 +104,12 @@ fn timeouts(mut section: Section<'_>, short: ShortTimeouts) -> NatTimeouts {
     };
     let timeouts = NatTimeouts {
         udp: read("udp", defaults::TIMEOUT_UDP, defaults::TIMEOUT_UDP_FLOOR, "RFC 4787 REQ-5"),
+        udp_dns: read(
+            "udp_dns",
+            defaults::TIMEOUT_UDP_DNS,
+            defaults::TIMEOUT_UDP_DNS_FLOOR,
+            "RFC 5452 §10",
+        ),
         tcp_established: read(
             "tcp_established",
             defaults::TIMEOUT_TCP_ESTABLISHED,
@@ -93,6 +123,7 @@ fn timeouts(mut section: Section<'_>, short: ShortTimeouts) -> NatTimeouts {
             "RFC 5382 REQ-5",
         ),
         icmp: read("icmp", defaults::TIMEOUT_ICMP, defaults::TIMEOUT_ICMP, "RFC 5508 REQ-2"),
+        port_rest: read("port_rest", defaults::PORT_REST, defaults::PORT_REST, "RFC 6888 REQ-8"),
     };
     section.finish();
     timeouts

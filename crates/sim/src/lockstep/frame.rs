@@ -39,7 +39,7 @@ pub(super) fn of(link: LinkId, packet: &Packet) -> Vec<u8> {
                 Segment::Syn => tcp.syn(),
                 Segment::SynAck => tcp.syn().ack(next),
                 Segment::Fin => tcp.fin().ack(next),
-                Segment::Reset => tcp.rst(),
+                Segment::Reset => tcp.rst().ack(next),
                 Segment::Ack | Segment::Query | Segment::Reply => tcp.ack(next),
             };
             tcp.write(&mut frame, b"")

@@ -41,6 +41,8 @@ pub(super) struct Half {
     syn: bool,
     fin: bool,
     reset: bool,
+    /// Both sides have sent their FIN: what follows is no sign of life.
+    frozen: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -79,7 +81,8 @@ impl Session {
         internal: Endpoint,
         now: Instant,
     ) -> Self {
-        let half = Half { spoke: false, seen: now, syn: false, fin: false, reset: false };
+        let half =
+            Half { spoke: false, seen: now, syn: false, fin: false, reset: false, frozen: false };
         Self {
             direction,
             protocol,
@@ -173,19 +176,55 @@ impl Session {
         if side == 0 && self.is_blocked() {
             return Verdict::Drop(packet::DropReason::FilterDenied);
         }
-        let verdict = self.directions()[side].2;
-        let own = &mut self.sides[side];
-        (own.spoke, own.seen) = (true, now);
-        own.reset = false;
-        let is_over = self.sides.iter().any(|half| half.fin || half.reset);
-        if segment == Segment::Syn && is_over {
+        self.follow(side, segment, now);
+        self.sides[side].spoke = true;
+        self.directions()[side].2
+    }
+
+    /// What a segment of one side says. A reset from inside may be the answer to anything, so it is no sign of
+    /// life (RFC 7857 §7.1).
+    pub(super) fn follow(&mut self, side: usize, segment: Segment, now: Instant) {
+        let is_refresher = match self.direction {
+            Direction::Outbound => side == 0,
+            Direction::Inbound => side == 1,
+            Direction::Hairpin => false,
+        };
+        if segment == Segment::Reset {
+            if !self.sides[side].frozen {
+                self.sides[if is_refresher { 1 - side } else { side }].seen = now;
+                self.sides[side].reset = true;
+            }
+            return;
+        }
+        let was_over = self.sides[side].frozen || self.sides.iter().any(|half| half.reset);
+        self.sides.iter_mut().for_each(|half| half.reset = false);
+        if segment == Segment::Syn && was_over {
             // The same ports, another connection.
             for half in &mut self.sides {
-                (half.syn, half.fin, half.reset) = (false, false, false);
+                (half.syn, half.fin, half.frozen) = (false, false, false);
             }
+            self.sides[side].syn = true;
+        } else if matches!(segment, Segment::Syn | Segment::SynAck) && !self.is_open() {
+            self.sides[side].syn = true;
         }
-        self.sides[side].observe(segment);
-        verdict
+        let may_close = self.is_open() || self.picked_up;
+        let own = &mut self.sides[side];
+        own.fin |= segment == Segment::Fin && may_close;
+        if !own.frozen {
+            own.seen = now;
+        }
+        if self.sides.iter().all(|half| half.fin) {
+            self.sides.iter_mut().for_each(|half| half.frozen = true);
+        }
+    }
+
+    fn is_open(&self) -> bool {
+        let [first, second] = &self.sides;
+        match (first.syn, second.syn) {
+            (true, true) => true,
+            (false, false) => self.picked_up && second.spoke,
+            _ => false,
+        }
     }
 
     /// Whether its time is over (RFC 7857 §2): nothing but the inside refreshes it, though a connection that
@@ -198,28 +237,17 @@ impl Session {
             Direction::Inbound => second.seen,
             Direction::Hairpin => last,
         };
-        let was_reset =
-            |one: &Half, other: &Half| one.reset && (other.reset || other.seen <= one.seen);
-        let opened = if self.picked_up { second.spoke } else { first.syn && second.syn };
-        let (refreshed, lifetime) = match self.protocol {
-            Protocol::Udp => (refreshed, lifetimes.udp),
-            Protocol::Icmp => (refreshed, lifetimes.icmp),
-            _ if was_reset(first, second) || was_reset(second, first) => {
-                (last, lifetimes.tcp_transitory)
+        let silent = |since, lifetime| now.saturating_since(since) > lifetime;
+        let Lifetimes { tcp_established, tcp_transitory, .. } = *lifetimes;
+        match self.protocol {
+            Protocol::Udp => silent(refreshed, lifetimes.udp),
+            Protocol::Icmp => silent(refreshed, lifetimes.icmp),
+            _ if first.fin && second.fin => silent(last, tcp_transitory),
+            _ if first.reset || second.reset => {
+                silent(last, tcp_transitory) || silent(refreshed, tcp_established)
             }
-            _ if first.fin && second.fin => (last, lifetimes.tcp_transitory),
-            _ if opened => (refreshed, lifetimes.tcp_established),
-            _ => (refreshed, lifetimes.tcp_transitory),
-        };
-        now.saturating_since(refreshed) > lifetime
-    }
-}
-
-impl Half {
-    /// What a segment of this side says.
-    pub(super) fn observe(&mut self, segment: Segment) {
-        self.reset = segment == Segment::Reset;
-        self.syn |= matches!(segment, Segment::Syn | Segment::SynAck);
-        self.fin |= segment == Segment::Fin;
+            _ if self.is_open() => silent(refreshed, tcp_established),
+            _ => silent(refreshed, tcp_transitory),
+        }
     }
 }
