@@ -187,9 +187,9 @@ fn find(name: &str) -> Result<(), String> {
         Some((package, target)) => {
             let tests = folder_of(package).join("tests");
             let main = tests.join(target).join("main.rs");
-            let is_folder = main.exists();
-            let file = if is_folder { main } else { tests.join(format!("{target}.rs")) };
-            let modules_in = if is_folder { tests.join(target) } else { tests };
+            let file = if main.exists() { main } else { tests.join(format!("{target}.rs")) };
+            // A program of one file has the modules that are its own beside it too, by `#[path]`.
+            let modules_in = tests.join(target);
             (package, (file, modules_in))
         }
         None => {
