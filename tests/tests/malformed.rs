@@ -124,7 +124,7 @@ fn on_any_link(maker: &Maker) -> Vec<Case> {
         ("fragment-length", sealed(udp(), IP + 6, &[0x20, 0x00])),
         ("fragment-too-long", sealed(udp(), IP + 6, &[0x1f, 0xff])),
         ("fragment-tiny", sealed(maker.tcp(true, false), IP + 6, &[0x00, 0x01])),
-        ("protocol-unsupported", sealed(udp(), IP + 9, &[47])),
+        ("protocol-unsupported", sealed(udp(), IP + 9, &[51])),
         ("transport-truncated", sealed(udp(), IP + 2, &len(24))),
         ("transport-length", with(udp(), L4 + 4, &len(900))),
         ("transport-length", with(maker.tcp(true, false), L4 + 12, &[0x40])),

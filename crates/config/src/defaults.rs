@@ -118,6 +118,11 @@ pub const TIMEOUT_TCP_ESTABLISHED: Duration = Duration::from_secs(7440);
 pub const TIMEOUT_TCP_TRANSITORY: Duration = Duration::from_secs(240);
 /// How long an ICMP query session lives idle, which is also the least (RFC 5508 REQ-2).
 pub const TIMEOUT_ICMP: Duration = Duration::from_secs(60);
+/// How long a session of GRE, ESP, IPIP or 6in4 lives idle: what is idle in a tunnel may be a UDP flow
+/// at the end of its own five minutes, and only the host inside can open the session anew.
+pub const TIMEOUT_OTHER: Duration = Duration::from_secs(600);
+/// The least of it: no RFC sets one, so that of UDP, which a tunnel may carry.
+pub const TIMEOUT_OTHER_FLOOR: Duration = TIMEOUT_UDP_FLOOR;
 /// How long an external port goes to no other endpoint after its last use, which is also the least (RFC 6888
 /// REQ-8).
 pub const PORT_REST: Duration = Duration::from_secs(120);

@@ -465,6 +465,9 @@ pub struct NatTimeouts {
     /// ICMP query sessions (RFC 5508 REQ-2).
     #[serde(serialize_with = "as_duration")]
     pub icmp: Duration,
+    /// Sessions of GRE, ESP, IPIP and 6in4.
+    #[serde(serialize_with = "as_duration")]
+    pub other: Duration,
     /// External ports without a session, for no other endpoint than their last (RFC 6888 REQ-8).
     #[serde(serialize_with = "as_duration")]
     pub port_rest: Duration,

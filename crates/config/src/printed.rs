@@ -136,6 +136,7 @@ udp_dns = "{dns}"               # to port 53; at least {dns_floor} (RFC 4787 REQ
 tcp_established = "{established}"     # at least that (RFC 5382 REQ-5)
 tcp_transitory = "{transitory}"         # at least that (RFC 5382 REQ-5)
 icmp = "{icmp}"                   # at least that (RFC 5508 REQ-2)
+other = "{other}"                 # GRE, ESP, IPIP and 6in4; at least {other_floor}
 port_rest = "{rest}"              # for a port, also after a crash; at least that (RFC 6888 REQ-8)
 "##,
         mss_min = defaults::MSS_MIN,
@@ -153,6 +154,8 @@ port_rest = "{rest}"              # for a port, also after a crash; at least tha
         established = shown(defaults::TIMEOUT_TCP_ESTABLISHED),
         transitory = shown(defaults::TIMEOUT_TCP_TRANSITORY),
         icmp = shown(defaults::TIMEOUT_ICMP),
+        other = shown(defaults::TIMEOUT_OTHER),
+        other_floor = shown(defaults::TIMEOUT_OTHER_FLOOR),
     )
 }
 

@@ -128,6 +128,7 @@ fn a_configuration_is_shown_in_the_words_of_the_file() {
         ("/lans/0/dhcp/lease", "12h"),
         ("/lans/0/dhcp/reservations/0/mac", "02:08:20:0a:0b:01"),
         ("/nat/timeouts/tcp_established", "2h 4m"),
+        ("/nat/timeouts/other", "10m"),
         ("/forwards/0/port", "8080"),
         ("/forwards/0/to/host/name", "web"),
         ("/zone/brand", "joyent-minimal"),

@@ -454,13 +454,13 @@ mod dns_and_nat {
         refused(&timeout("tcp_established = \"2h\""), "below 2h 4m", remedy);
         refused(&timeout("tcp_transitory = \"239s\""), "below 4m", remedy);
         refused(&timeout("icmp = \"30s\""), "below 1m, the floor of RFC 5508 REQ-2", remedy);
+        refused(&timeout("other = \"1m\""), "below 2m, the floor of RFC 4787 REQ-5", remedy);
         refused(&timeout("port_rest = \"1m\""), "below 2m, the floor of RFC 6888 REQ-8", remedy);
     }
 
     #[test]
     fn timeouts_at_the_floors_are_accepted() {
-        let floors =
-            "udp = \"2m\"\ntcp_established = \"2h 4m\"\ntcp_transitory = \"4m\"\nicmp = \"1m\"";
+        let floors = "udp = \"2m\"\ntcp_established = \"2h 4m\"\ntcp_transitory = \"4m\"\nicmp = \"1m\"\nother = \"2m\"";
         assert!(parse("x", &timeout(floors)).is_ok());
     }
 

@@ -9,6 +9,7 @@ use packet::{External, Instant, Internal, LinkId, Protocol};
 use crate::flow::{DIRECTION, Direction, HOLDS_CONTACT, HOLDS_MAPPING, HOLDS_TARGET, UNANSWERED};
 use crate::hosts::HostSlot;
 use crate::mapping::{ContactKey, Mapping, MappingKey};
+use crate::sharing::Sharing;
 use crate::tables::{SessionHit, Tables};
 use crate::{Filtering, Policy};
 
@@ -57,6 +58,8 @@ impl Bonds {
                 policy.external == Some(bond.external.0.address)
                     && match policy.forward_to(self.protocol, bond.external) {
                         Some(internal) => internal == bond.internal,
+                        // Where there are no mappings, the address is all there is.
+                        None if !Sharing::of(self.protocol).has_mappings() => true,
                         // A held mapping stays in its table: nothing to look up.
                         None if self.has(holds) => {
                             policy.is_dynamic(self.protocol, bond.external.0.port)

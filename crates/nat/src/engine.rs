@@ -1,7 +1,7 @@
 //! The slow path of one worker: opening, checking and ending sessions.
 
 use flow_table::{EntryId, InsertError, Pass};
-use packet::{Datagram, DropReason, External, Instant, Internal, LinkId, Segment, Side};
+use packet::{Datagram, DropReason, External, Instant, Internal, L4, LinkId, Segment, Side};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
@@ -9,7 +9,7 @@ use crate::Policy;
 use crate::bonds::Bonds;
 use crate::flow::{CONDEMNED, Direction, NextHop, SYN, UNADMITTED, UNANSWERED};
 use crate::handshake::Accepted;
-use crate::state::touch_tcp;
+use crate::state::{touch_sctp, touch_tcp};
 use crate::tables::{Owners, SessionHit, SessionId, SessionKey, Tables};
 use crate::upkeep::settle;
 
@@ -112,6 +112,9 @@ impl Engine {
         policy: &Policy,
         now: Instant,
     ) -> Result<SessionHit<'p>, DropReason> {
+        if request.datagram.transport == L4::Esp {
+            return self.open_esp(pass, request, policy, now);
+        }
         if matches!(request.translation, Translation::Inbound(_)) && !self.has_room_for_strangers()
         {
             return Err(DropReason::SessionTableFull);
@@ -127,8 +130,10 @@ impl Engine {
         let values = plan.flows(request, policy, now);
         match self.owners.sessions.insert(pass, plan.keys().map(SessionKey), values) {
             Ok(hit) if plan.traits() & UNADMITTED != 0 => {
-                if let Some(segment) = &request.segment {
-                    touch_tcp(&hit, segment, now, 0, 0);
+                match (&request.segment, request.datagram.transport) {
+                    (Some(segment), _) => touch_tcp(&hit, segment, now, 0, 0),
+                    (None, L4::Sctp(chunk)) => touch_sctp(&hit, chunk, now, 0, 0),
+                    (None, _) => {}
                 }
                 Err(DropReason::FilterDenied)
             }
@@ -153,6 +158,9 @@ impl Engine {
                         } else {
                             Ok(hit)
                         }
+                    }
+                    InsertError::Exists { side: 1, .. } if plan.is_by_peer() => {
+                        Err(DropReason::PeerTaken)
                     }
                     InsertError::Exists { .. } => Err(DropReason::SessionConflict),
                     InsertError::Full | InsertError::BucketFull => {

@@ -12,7 +12,7 @@ pub const FORWARDS_MAX: usize = 4096;
 /// External ports that belong to an internal endpoint whether or not it has spoken.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Forward {
-    /// TCP or UDP.
+    /// A protocol with ports.
     pub protocol: Protocol,
     /// Ports on the external address, both ends included.
     pub external: RangeInclusive<u16>,
@@ -67,9 +67,15 @@ pub enum ForwardError {
         /// The forward.
         id: u32,
     },
-    /// ICMP has no ports.
-    #[error("forward {id} is for ICMP, which has no ports")]
+    /// ICMP and tunnels have no ports.
+    #[error("forward {id} is for a protocol that has no ports")]
     Protocol {
+        /// The forward.
+        id: u32,
+    },
+    /// The ports of SCTP cannot be changed.
+    #[error("forward {id} is for SCTP, whose internal port must be the external one")]
+    SctpPorts {
         /// The forward.
         id: u32,
     },
@@ -190,7 +196,7 @@ impl Forwards {
 fn check(forward: &Forward) -> Result<(), ForwardError> {
     let id = forward.id;
     let (first, last) = (*forward.external.start(), *forward.external.end());
-    if forward.protocol == Protocol::Icmp {
+    if !forward.protocol.has_ports() {
         return Err(ForwardError::Protocol { id });
     }
     if forward.external.is_empty() {
@@ -198,6 +204,9 @@ fn check(forward: &Forward) -> Result<(), ForwardError> {
     }
     if first == 0 || forward.to.0.port == 0 {
         return Err(ForwardError::PortZero { id });
+    }
+    if forward.protocol == Protocol::Sctp && forward.to.0.port != first {
+        return Err(ForwardError::SctpPorts { id });
     }
     match forward.to.0.port.checked_add(last - first) {
         Some(_) => Ok(()),
@@ -308,6 +317,14 @@ mod tests {
         assert_eq!(
             one(forward(1, Protocol::Icmp, 1..=1, internal(5, 1))),
             Err(ForwardError::Protocol { id })
+        );
+        assert_eq!(
+            one(forward(1, Protocol::Gre, 1..=1, internal(5, 1))),
+            Err(ForwardError::Protocol { id })
+        );
+        assert_eq!(
+            one(forward(1, Protocol::Sctp, 1..=1, internal(5, 2))),
+            Err(ForwardError::SctpPorts { id })
         );
         #[expect(clippy::reversed_empty_ranges, reason = "the fault under test")]
         let reversed = 9..=8;

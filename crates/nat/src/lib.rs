@@ -57,6 +57,11 @@
 //! receiver expects ([`expects`], RFC 7857 §2.2 says that this has to be verified): else it is not
 //! of the connection, is dropped and changes nothing.
 //!
+//! **Other protocols.** UDP-Lite is treated as UDP. SCTP has mappings too, but only with the port
+//! that the host chose, and TCP's lifetimes. GRE, IPIP and 6in4 have no ports: a session is an
+//! internal host × a remote one (× GRE's key), and one host at a time has it. Of ESP, what comes in
+//! is learnt, see `esp`. None of these four comes in unasked or hairpins.
+//!
 //! **Change of address.** A mapping belongs to the external address it was made under. Under a
 //! policy with another one its sessions are found void on their next packet and opened anew under
 //! the new address; those that stay silent expire.
@@ -72,9 +77,9 @@
 //!
 //! **Limits.** Sessions: as many as the tables were made for. Mappings: every port of two
 //! addresses. Mappings, sessions and new sessions per second of a host: see [`Policy`], over 16,384
-//! hosts. Handshakes from outside: 98,304, the newer overwrites the older. Forwards:
-//! [`FORWARDS_MAX`]. Work per new flow: about a thousand ports looked at, and that only when nearly
-//! all are taken.
+//! hosts. Handshakes from outside: 98,304, the newer overwrites the older. ESP associations toward
+//! one peer: 64, one host's 32. Forwards: [`FORWARDS_MAX`]. Work per new flow: about a thousand
+//! ports looked at, and that only when nearly all are taken.
 //!
 //! **From outside**, what a packet reaches is asked in this order: a forward, for the sources that it
 //! names; a mapping, by the filtering of its LAN; the DMZ host, if there is one, unless the router
@@ -86,6 +91,7 @@
 mod bonds;
 mod engine;
 mod errors;
+mod esp;
 mod flow;
 mod forwards;
 mod handshake;
@@ -96,6 +102,7 @@ mod plan;
 mod policy;
 mod ports;
 mod quota;
+mod sharing;
 mod state;
 mod tables;
 #[cfg(test)]
@@ -111,5 +118,5 @@ pub use forwards::{FORWARDS_MAX, Forward, ForwardError, Forwards, Hairpin};
 pub use handshake::{Accepted, Entry, Relay};
 pub use journal::{JournalWords, PortJournal};
 pub use policy::{Dmz, DmzEcho, Filtering, Policy, Rate, ReservedPorts, Timeouts};
-pub use state::{State, expects, touch_tcp};
+pub use state::{State, expects, touch_sctp, touch_tcp};
 pub use tables::{SessionHit, SessionId, SessionInfo, SessionKey, Stats, Tables};

@@ -1,10 +1,12 @@
 //! What a new session will be: its keys, its rewrites, and the mappings it counts on, already held.
 
+use std::net::Ipv4Addr;
+
 use flow_table::{InsertError, Keep, Pass};
 use packet::header::tcp;
 use packet::{
     Datagram, DropReason, Endpoint, External, FlowKey, IcmpKind, Instant, Internal, L4, LinkId,
-    Protocol, Side,
+    Protocol, SctpChunk, Side,
 };
 
 use crate::bonds::{Bond, Bonds};
@@ -17,6 +19,7 @@ use crate::hosts::HostSlot;
 use crate::journal;
 use crate::mapping::{Contact, ContactKey, Mapping, MappingKey};
 use crate::ports::Candidates;
+use crate::sharing::Sharing;
 use crate::tables::SessionHit;
 use crate::{Filtering, Policy};
 
@@ -49,6 +52,30 @@ impl Plan {
 
     pub(crate) fn traits(&self) -> u8 {
         self.traits
+    }
+
+    /// The source of its packets when they leave.
+    pub(crate) fn source(&self) -> Endpoint {
+        self.source
+    }
+
+    /// Whether one host has its peer to itself.
+    pub(crate) fn is_by_peer(&self) -> bool {
+        Sharing::of(self.key.protocol()) == Sharing::Peer
+            && self.traits & DIRECTION == Direction::Outbound as u8
+    }
+
+    /// What an ESP packet from outside opens that was found to be for `host`.
+    pub(crate) fn of_esp_in(datagram: &Datagram, host: Ipv4Addr) -> Self {
+        let internal = Internal(Endpoint::new(host, datagram.destination.port));
+        Self {
+            key: datagram.key(Side::Outside),
+            source: datagram.source,
+            destination: internal.0,
+            traits: Direction::Inbound as u8,
+            mapping: Some(Bond { internal, external: External(datagram.destination) }),
+            target: None,
+        }
     }
 
     /// What the session holds already.
@@ -237,7 +264,7 @@ impl Engine {
         // ICMP has mappings too, but nobody enters by one: only answers come that way.
         let mapping = match protocol {
             Protocol::Icmp => None,
-            Protocol::Tcp | Protocol::Udp => self.tables.mapping_of(pass, protocol, bond),
+            _ => self.tables.mapping_of(pass, protocol, bond),
         };
         if mapping.is_some_and(|hit| enter(hit.value_at(0))) {
             return Ok(holds);
@@ -255,7 +282,7 @@ impl Engine {
         pass: &Pass<'_>,
         protocol: Protocol,
         target: Bond,
-        remote: std::net::Ipv4Addr,
+        remote: Ipv4Addr,
         policy: &Policy,
     ) -> bool {
         let key = MappingKey::external(protocol, target.external);
@@ -265,8 +292,8 @@ impl Engine {
         })
     }
 
-    /// Notes the remote address for address-dependent filtering, where the LAN has it. On failure
-    /// the plan's mapping is given back.
+    /// Notes the remote address for address-dependent filtering, where the LAN has it, and for ESP.
+    /// On failure the plan's mapping is given back.
     fn hold_contact(
         &mut self,
         pass: &Pass<'_>,
@@ -275,9 +302,10 @@ impl Engine {
         policy: &Policy,
         now: Instant,
     ) -> Result<(), DropReason> {
-        let filters = policy.filtering_of(lan) == Filtering::AddressDependent;
-        let Some(bond) = plan.mapping.filter(|_| filters && plan.traits & HOLDS_MAPPING != 0)
-        else {
+        let filters = policy.filtering_of(lan) == Filtering::AddressDependent
+            && plan.traits & HOLDS_MAPPING != 0;
+        let is_counted = filters || plan.key.protocol() == Protocol::Esp;
+        let Some(bond) = plan.mapping.filter(|_| is_counted) else {
             return Ok(());
         };
         let remote = plan.key.destination().address;
@@ -311,6 +339,10 @@ impl Engine {
             return Ok(Standin { external, is_held: false });
         }
         let address = policy.external.ok_or(DropReason::WanDown)?;
+        if !Sharing::of(protocol).has_mappings() {
+            let external = External(Endpoint::new(address, internal.0.port));
+            return Ok(Standin { external, is_held: false });
+        }
         let key = MappingKey::internal(protocol, internal, address);
         let external = match self.tables.mappings.lookup(pass, &key) {
             Some(hit) => {
@@ -385,8 +417,10 @@ impl Engine {
         let mut refusal = DropReason::PortsExhausted;
         let journal = self.tables.journal.open(address, |other| policy.external == Some(other));
         let former = journal.as_ref().and_then(|open| open.former(protocol, internal, now));
-        let candidates = former.into_iter().chain(Candidates::new(internal.0.port, &mut self.rng));
-        for port in candidates {
+        // The first candidate is the internal port itself.
+        let tries = if Sharing::of(protocol) == Sharing::OwnPort { 1 } else { usize::MAX };
+        let candidates = Candidates::new(internal.0.port, &mut self.rng).take(tries);
+        for port in former.into_iter().chain(candidates) {
             let is_held = |open: &journal::Open<'_>| open.is_held(protocol, port, internal, now);
             if !policy.is_dynamic(protocol, port) || journal.as_ref().is_some_and(is_held) {
                 continue;
@@ -434,24 +468,26 @@ impl Engine {
     }
 }
 
-/// TCP from outside opens a session with a SYN only.
+/// From outside TCP opens a session with a SYN only, SCTP with an INIT.
 pub(crate) fn first_segment(datagram: &Datagram) -> Result<(), DropReason> {
     match datagram.transport {
         L4::Tcp { flags, .. } if flags & (tcp::SYN | tcp::ACK) != tcp::SYN => {
             Err(DropReason::TcpNoSession)
         }
-        L4::Tcp { .. } | L4::Udp => Ok(()),
-        L4::Icmp(_) => Err(DropReason::NoMapping),
+        L4::Tcp { .. } | L4::Udp | L4::UdpLite | L4::Sctp(SctpChunk::Init) => Ok(()),
+        L4::Sctp(_) => Err(DropReason::SctpNoSession),
+        L4::Icmp(_) | L4::Gre | L4::Esp | L4::IpIp | L4::SixInFour => Err(DropReason::NoMapping),
     }
 }
 
-/// From outside ICMP enters by a request only. What TCP may do is for [`Tables::entry`] to say.
+/// From outside ICMP enters by a request only, anything else as by [`first_segment`]. What TCP may do
+/// is for [`Tables::entry`] to say.
 ///
 /// [`Tables::entry`]: crate::Tables::entry
 pub(crate) fn first_query(datagram: &Datagram) -> Result<(), DropReason> {
     match datagram.transport {
-        L4::Icmp(IcmpKind::Reply | IcmpKind::Error) => Err(DropReason::NoMapping),
-        L4::Icmp(IcmpKind::Request) | L4::Tcp { .. } | L4::Udp => Ok(()),
+        L4::Icmp(IcmpKind::Request) | L4::Tcp { .. } => Ok(()),
+        _ => first_segment(datagram),
     }
 }
 
@@ -461,7 +497,10 @@ fn first_or_under_way(datagram: &Datagram) -> Result<u8, DropReason> {
     match datagram.transport {
         L4::Tcp { flags, .. } if flags & (tcp::SYN | tcp::RST) == 0 => Ok(PICKED_UP),
         L4::Tcp { .. } => first_segment(datagram).map(|()| 0),
-        L4::Udp | L4::Icmp(IcmpKind::Request) => Ok(0),
+        L4::Sctp(SctpChunk::Other | SctpChunk::Shutdown) => Ok(PICKED_UP),
+        L4::Sctp(_) => first_segment(datagram).map(|()| 0),
+        L4::Udp | L4::UdpLite | L4::Icmp(IcmpKind::Request) => Ok(0),
+        L4::Gre | L4::Esp | L4::IpIp | L4::SixInFour => Ok(0),
         L4::Icmp(IcmpKind::Reply) => Err(DropReason::NoMapping),
         L4::Icmp(IcmpKind::Error) => Err(DropReason::IcmpNoSession),
     }

@@ -35,6 +35,8 @@ pub struct Timeouts {
     pub tcp_closing: Duration,
     /// ICMP queries.
     pub icmp: Duration,
+    /// GRE, ESP, IPIP and 6in4.
+    pub other: Duration,
     /// External ports without a session go to no other endpoint for so long (RFC 6888 REQ-8).
     pub port_rest: Duration,
 }
@@ -50,6 +52,8 @@ impl Timeouts {
         tcp_opening: Duration::from_secs(240),
         tcp_closing: Duration::from_secs(240),
         icmp: Duration::from_secs(60),
+        // No RFC sets one: UDP's, since what tunnels carry may be UDP.
+        other: Duration::from_secs(120),
         port_rest: Duration::from_secs(120),
     };
 
@@ -64,6 +68,7 @@ impl Timeouts {
             ("tcp_opening", self.tcp_opening, floor.tcp_opening),
             ("tcp_closing", self.tcp_closing, floor.tcp_closing),
             ("icmp", self.icmp, floor.icmp),
+            ("other", self.other, floor.other),
             ("port_rest", self.port_rest, floor.port_rest),
         ]
         .into_iter()
@@ -72,10 +77,16 @@ impl Timeouts {
 }
 
 impl Default for Timeouts {
-    /// The floors, but UDP at the recommended five minutes (RFC 4787 REQ-5c) and DNS at half a
-    /// minute.
+    /// The floors, but UDP at the recommended five minutes (RFC 4787 REQ-5c), DNS at half a minute,
+    /// and tunnels at ten minutes: what is idle in a tunnel may be a UDP flow at the end of its own
+    /// five, and the peer can't open the session anew.
     fn default() -> Self {
-        Self { udp: Duration::from_secs(300), udp_dns: Duration::from_secs(30), ..Self::FLOORS }
+        Self {
+            udp: Duration::from_secs(300),
+            udp_dns: Duration::from_secs(30),
+            other: Duration::from_secs(600),
+            ..Self::FLOORS
+        }
     }
 }
 
@@ -96,13 +107,14 @@ impl ReservedPorts {
         Self { tcp: empty(), udp: empty() }
     }
 
-    /// Adds ports. ICMP identifiers are not ports of services: none can be reserved.
+    /// Adds ports. Of other protocols than TCP and UDP the router has no services, so none can be
+    /// reserved.
     #[must_use]
     pub fn with(mut self, protocol: Protocol, ports: RangeInclusive<u16>) -> Self {
         let bits = match protocol {
             Protocol::Tcp => &mut self.tcp,
             Protocol::Udp => &mut self.udp,
-            Protocol::Icmp => return self,
+            _ => return self,
         };
         for port in ports {
             bits[usize::from(port / 64)] |= 1 << (port % 64);
@@ -116,7 +128,7 @@ impl ReservedPorts {
         let bits = match protocol {
             Protocol::Tcp => &self.tcp,
             Protocol::Udp => &self.udp,
-            Protocol::Icmp => return false,
+            _ => return false,
         };
         bits[usize::from(port / 64)] >> (port % 64) & 1 == 1
     }
@@ -206,7 +218,10 @@ impl Policy {
         let dmz = self.dmz.filter(|_| self.external == Some(address))?;
         let takes = match protocol {
             Protocol::Icmp => dmz.echo == DmzEcho::Host && port == 0,
-            Protocol::Tcp | Protocol::Udp => !self.reserved.contains(protocol, port),
+            Protocol::Tcp | Protocol::Udp | Protocol::UdpLite | Protocol::Sctp => {
+                !self.reserved.contains(protocol, port)
+            }
+            Protocol::IpIp | Protocol::SixInFour | Protocol::Gre | Protocol::Esp => false,
         };
         takes.then_some(Internal(Endpoint::new(dmz.host, port)))
     }

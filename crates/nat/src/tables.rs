@@ -9,17 +9,22 @@ use packet::{
     Datagram, DropReason, Endpoint, External, FlowKey, Instant, Internal, Protocol, Side,
 };
 
+use crate::esp::is_answer;
 use crate::flow::{Direction, Flow};
 use crate::handshake::Handshakes;
 use crate::hosts::{Hosts, Rates};
 use crate::mapping::{Contact, ContactKey, Mapping, MappingKey};
 use crate::plan::{first_query, first_segment};
+use crate::sharing::Sharing;
 use crate::state::{State, life};
 use crate::{Engine, Policy, PortJournal, Timeouts};
 
 /// Most mappings that can exist or rest at once: every port of one external address and protocol,
 /// twice, for the time in which an old and a new address overlap.
-const MAPPINGS_MAX: usize = 2 * 3 * 65_536;
+const MAPPINGS_MAX: usize = 2 * MAPPED_PROTOCOLS * 65_536;
+
+/// TCP, UDP, ICMP, UDP-Lite and SCTP.
+const MAPPED_PROTOCOLS: usize = 5;
 
 /// A [`FlowKey`] in the session table.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -142,7 +147,7 @@ impl Tables {
         timeouts: &Timeouts,
         mut each: impl FnMut(SessionInfo),
     ) {
-        self.sessions.for_each(pass, |hit| each(SessionInfo::of(&hit, now, timeouts)));
+        self.sessions.for_each(pass, |hit| each(self.info(pass, &hit, now, timeouts)));
     }
 
     /// What is known of one session, or `None` if it is gone.
@@ -155,7 +160,26 @@ impl Tables {
         timeouts: &Timeouts,
     ) -> Option<SessionInfo> {
         let hit = id.find(self, pass)?;
-        Some(SessionInfo::of(&hit, now, timeouts))
+        Some(self.info(pass, &hit, now, timeouts))
+    }
+
+    fn info(
+        &self,
+        pass: &Pass<'_>,
+        hit: &SessionHit<'_>,
+        now: Instant,
+        timeouts: &Timeouts,
+    ) -> SessionInfo {
+        let mut info = SessionInfo::of(hit, now, timeouts);
+        if info.protocol == Protocol::Esp {
+            let keeper = self.keeper(pass, hit);
+            info.expires =
+                keeper.map_or(Duration::ZERO, |keeper| life(&keeper, now, timeouts).expires);
+            if is_answer(hit) || self.is_answered(pass, hit) {
+                info.state = State::Replied;
+            }
+        }
+        info
     }
 
     /// Finds the internal endpoint behind an external one, for a packet of [`Side::Outside`]
@@ -164,7 +188,8 @@ impl Tables {
     ///
     /// # Errors
     /// [`DropReason::NoMapping`], [`DropReason::FilterDenied`], [`DropReason::ForwardSource`],
-    /// [`DropReason::HairpinDisabled`] or [`DropReason::TcpNoSession`]. What a TCP segment from
+    /// [`DropReason::HairpinDisabled`], [`DropReason::TcpNoSession`], [`DropReason::SctpNoSession`] or
+    /// [`DropReason::HairpinUnsupported`]. What a TCP segment from
     /// outside may do is for [`Self::entry`] to say.
     pub fn resolve_external(
         &self,
@@ -177,9 +202,7 @@ impl Tables {
         let external = External(datagram.destination);
         if let Some(forward) = policy.forward_at(protocol, external) {
             forward.admits(datagram.source.address, side)?;
-            if side == Side::Inside {
-                first_segment(datagram)?;
-            }
+            may_open(datagram, side)?;
             return policy.forward_to(protocol, external).ok_or(DropReason::NoMapping);
         }
         match self.resolve_mapping(pass, datagram, side, policy) {
@@ -202,6 +225,13 @@ impl Tables {
         if protocol == Protocol::Icmp {
             return Err(DropReason::NoMapping);
         }
+        if !Sharing::of(protocol).has_mappings() {
+            return match (side, protocol) {
+                (Side::Inside, _) => Err(DropReason::HairpinUnsupported),
+                (Side::Outside, Protocol::Esp) => self.resolve_esp(pass, datagram),
+                (Side::Outside, _) => Err(DropReason::NoMapping),
+            };
+        }
         let external = External(datagram.destination);
         let key = MappingKey::external(protocol, external);
         let hit = self.mappings.lookup(pass, &key).ok_or(DropReason::NoMapping)?;
@@ -213,7 +243,9 @@ impl Tables {
         let remote = datagram.source.address;
         if side == Side::Inside {
             first_segment(datagram)?;
-        } else if !self.admits(pass, filtering, protocol, external, remote) {
+        } else if self.admits(pass, filtering, protocol, external, remote) {
+            may_open(datagram, side)?;
+        } else {
             first_segment(datagram)?;
             return Err(DropReason::FilterDenied);
         }
@@ -248,6 +280,15 @@ impl Tables {
 impl std::fmt::Debug for Tables {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         self.stats().fmt(f)
+    }
+}
+
+/// Whether a packet may open a session as far as it alone can say; what TCP from outside may, its
+/// handshake says.
+fn may_open(datagram: &Datagram, side: Side) -> Result<(), DropReason> {
+    match (side, datagram.protocol()) {
+        (Side::Outside, Protocol::Tcp) => Ok(()),
+        _ => first_segment(datagram),
     }
 }
 
@@ -292,7 +333,7 @@ pub struct SessionInfo {
     pub internal: Internal,
     /// What stands for it outside; of a routed session itself.
     pub external: External,
-    /// The peer as the internal endpoint sees it; ICMP: port 0.
+    /// The peer as the internal endpoint sees it; ICMP and what has no ports: port 0.
     pub remote: Endpoint,
     /// What its packets have shown.
     pub state: State,
@@ -320,9 +361,16 @@ impl SessionInfo {
             }
         };
         let life = life(hit, now, timeouts);
+        let protocol = key.protocol();
+        // The halves of an SPI would look like ports.
+        let shown = |endpoint: Endpoint| match protocol {
+            Protocol::Esp => Endpoint::new(endpoint.address, 0),
+            _ => endpoint,
+        };
+        let [internal, external, remote] = [internal, external, remote].map(shown);
         Self {
             id: SessionId { entry: hit.id(), key: SessionKey(key) },
-            protocol: key.protocol(),
+            protocol,
             internal: Internal(internal),
             external: External(external),
             remote,

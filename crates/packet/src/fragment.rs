@@ -2,7 +2,7 @@
 
 use std::net::Ipv4Addr;
 
-use crate::header::{bytes_at, ipv4, put_u16, seal_ipv4, tcp, u16_at, udp};
+use crate::header::{bytes_at, esp, gre, ipv4, put_u16, sctp, seal_ipv4, tcp, u16_at, udp};
 use crate::{DropReason, PacketBuf, Protocol};
 
 /// Most bytes behind the IP header of a whole packet without options.
@@ -118,7 +118,12 @@ fn transport_len(protocol: Protocol, segment: &[u8]) -> usize {
             Some(words) => (usize::from(words >> 4) * 4).max(tcp::LEN_MIN),
             None => tcp::LEN_MIN,
         },
-        Protocol::Udp | Protocol::Icmp => udp::LEN,
+        Protocol::Udp | Protocol::UdpLite | Protocol::Icmp => udp::LEN,
+        // Up to the end of the key, where one is.
+        Protocol::Gre => gre::LEN_MIN + 8,
+        Protocol::Esp => esp::LEN,
+        Protocol::Sctp => sctp::LEN + sctp::CHUNK_HEADER_LEN,
+        Protocol::IpIp | Protocol::SixInFour => ipv4::LEN_MIN,
     }
 }
 

@@ -7,6 +7,7 @@ use etherparse::{IpDscp, IpHeaders, Ipv4Extensions, Ipv4Header, PacketBuilder, i
 
 use crate::header::{bytes_at, destination_mac, icmp, ipv4, source_mac, tcp, u16_at, udp};
 use crate::parse::Datagram;
+use crate::parse::others::{self, EMBEDDED_LEN_MIN};
 use crate::{DropReason, Endpoint, IcmpKind, L4, MacAddr, PacketBuf, Protocol, checksum};
 
 /// The packet that an ICMP error embeds: offsets from the start of the frame.
@@ -22,7 +23,8 @@ pub struct Embedded {
     pub source: Endpoint,
     /// Its destination.
     pub destination: Endpoint,
-    /// Offset of the transport checksum, if the error carries that much of the packet.
+    /// Offset of the transport checksum, if it covers what a translation changes and the error
+    /// carries that much of the packet.
     pub checksum: Option<usize>,
 }
 
@@ -40,7 +42,7 @@ pub fn embedded(frame: &[u8], outer: &Datagram) -> Result<Embedded, DropReason> 
     let l3 = usize::from(outer.l4) + icmp::LEN;
     let packet = frame.get(l3..outer.end as usize).ok_or(bad)?;
     let header_len = usize::from(packet.first().ok_or(bad)? & 0x0f) * 4;
-    if header_len < ipv4::LEN_MIN || packet.len() < header_len + 8 || packet[0] >> 4 != 4 {
+    if header_len < ipv4::LEN_MIN || packet.len() < header_len || packet[0] >> 4 != 4 {
         return Err(bad);
     }
     if checksum::of(&packet[..header_len]) != 0 {
@@ -51,11 +53,7 @@ pub fn embedded(frame: &[u8], outer: &Datagram) -> Result<Embedded, DropReason> 
     }
     let protocol = Protocol::from_number(packet[ipv4::PROTOCOL]).ok_or(bad)?;
     let transport = &packet[header_len..];
-    let (ports, field) = match protocol {
-        Protocol::Tcp => ((u16_at(transport, 0), u16_at(transport, 2)), tcp::CHECKSUM),
-        Protocol::Udp => ((u16_at(transport, 0), u16_at(transport, 2)), udp::CHECKSUM),
-        Protocol::Icmp => (query_ports(transport).ok_or(bad)?, icmp::CHECKSUM),
-    };
+    let (ports, field) = embedded_ports(protocol, transport).ok_or(bad)?;
     let l4 = l3 + header_len;
     Ok(Embedded {
         l3,
@@ -66,8 +64,20 @@ pub fn embedded(frame: &[u8], outer: &Datagram) -> Result<Embedded, DropReason> 
             Ipv4Addr::from(bytes_at::<4>(packet, ipv4::DESTINATION)),
             ports.1,
         ),
-        checksum: (transport.len() >= field + 2).then_some(l4 + field),
+        checksum: field.filter(|field| transport.len() >= field + 2).map(|field| l4 + field),
     })
+}
+
+/// The ports of an embedded packet, and where in its header the checksum is that covers them.
+fn embedded_ports(protocol: Protocol, head: &[u8]) -> Option<((u16, u16), Option<usize>)> {
+    let ports_at_front = || (u16_at(head, 0), u16_at(head, 2));
+    match protocol {
+        Protocol::Tcp | Protocol::Udp | Protocol::Icmp if head.len() < EMBEDDED_LEN_MIN => None,
+        Protocol::Tcp => Some((ports_at_front(), Some(tcp::CHECKSUM))),
+        Protocol::Udp => Some((ports_at_front(), Some(udp::CHECKSUM))),
+        Protocol::Icmp => Some((query_ports(head)?, Some(icmp::CHECKSUM))),
+        other => others::embedded_ports(other, head),
+    }
 }
 
 fn query_ports(transport: &[u8]) -> Option<(u16, u16)> {

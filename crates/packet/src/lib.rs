@@ -14,6 +14,7 @@ mod address;
 mod batch;
 mod buf;
 pub mod checksum;
+mod crc32c;
 mod endpoint;
 pub mod fragment;
 pub mod gso;
@@ -34,7 +35,7 @@ pub use buf::{
 };
 pub use endpoint::{Endpoint, External, FlowKey, Internal, Protocol, Remote, Side};
 pub use fragment::Fragment;
-pub use parse::{Arp, Datagram, IcmpKind, L4, Parsed, parse};
+pub use parse::{Arp, Datagram, IcmpKind, L4, Parsed, SctpChunk, parse};
 pub use ranges::{AddressSet, PortSet, RangeSet};
 pub use reason::{DropReason, PuntReason};
 pub use segment::Segment;

@@ -102,7 +102,7 @@ impl<'a> Judge<'a> {
         match datagram.transport {
             // An error belongs to the flow of the packet that it embeds.
             L4::Icmp(IcmpKind::Error) => None,
-            L4::Icmp(_) | L4::Tcp { .. } | L4::Udp => {
+            _ => {
                 let key = SessionKey(datagram.key(self.side));
                 self.tables.sessions().lookup_hashed(self.pass, hash, &key)
             }
@@ -163,6 +163,7 @@ impl<'a> Judge<'a> {
     /// Whether a flow came from outside and rules would not let it in today.
     pub fn shuts_out(&self, datagram: &Datagram, hit: &SessionHit<'a>) -> bool {
         hit.value_at(0).direction() == Direction::Inbound
+            && hit.key_at(0).0.protocol() != Protocol::Esp
             && self.allows_still(datagram, hit) == Some(false)
     }
 
@@ -184,19 +185,22 @@ impl<'a> Judge<'a> {
         if is_bogon {
             return Some(false);
         }
-        let opening = FirstPacket {
-            from: Zone::of(first.ingress()),
-            to: Zone::of(first.next_hop().egress),
-            protocol: key.protocol() as u8,
-            source: key.source(),
-            destination,
-            dscp: (hit.side() == 0).then_some(datagram.tos >> 2),
+        let is_answer = key.protocol() == Protocol::Esp && direction == Direction::Inbound;
+        let opening = if is_answer {
+            answered(first.next_hop().egress, first.destination(), first.source())
+        } else {
+            FirstPacket {
+                from: Zone::of(first.ingress()),
+                to: Zone::of(first.next_hop().egress),
+                protocol: key.protocol() as u8,
+                source: key.source(),
+                destination,
+                dscp: (hit.side() == 0).then_some(datagram.tos >> 2),
+            }
         };
         self.snapshot.rules.allow_still(&opening, || match direction {
-            Direction::Outbound | Direction::Routed => {
-                self.snapshot.zones.check(opening.from, opening.to).is_ok()
-            }
-            Direction::Inbound | Direction::Hairpin => true,
+            Direction::Inbound | Direction::Hairpin if !is_answer => true,
+            _ => self.snapshot.zones.check(opening.from, opening.to).is_ok(),
         })
     }
 
@@ -392,7 +396,14 @@ impl<'a> Judge<'a> {
         };
         let address = internal.0.address;
         let route = *self.snapshot.routes.lookup(address).ok_or(DropReason::NoRoute)?;
-        let rule = self.except(&opening(datagram, (ingress, route.egress), internal.0))?;
+        let rule = if datagram.protocol() == Protocol::Esp {
+            let allowed =
+                self.permit(&answered(route.egress, internal.0, datagram.source), Ruling::from);
+            // Strangers are told nothing.
+            allowed.map_err(|_| DropReason::PolicyDenied)?
+        } else {
+            self.except(&opening(datagram, (ingress, route.egress), internal.0))?
+        };
         let forward = self.hop_via(&route, address)?;
         let translation = match Segment::read(packet.frame(), datagram) {
             Some(segment) => {
@@ -463,15 +474,17 @@ impl<'a> Judge<'a> {
         if datagram.ttl <= 1 {
             return Err(DropReason::TtlExpired.into());
         }
-        let hit = match self.tables.flow_of_error(self.pass, packet, datagram, self.side) {
-            Ok((_, hit)) => hit,
+        let nat = &self.snapshot.nat;
+        let found = self.tables.flow_of_error(self.pass, packet, datagram, self.side, nat);
+        let flow = match found {
+            Ok((_, flow)) => flow,
             Err(DropReason::IcmpNoSession) => return self.pending_error(packet, datagram),
             Err(reason) => return Err(reason.into()),
         };
-        if hit.value().ingress() != packet.ingress {
+        if flow.ingress() != packet.ingress {
             return Err(DropReason::SourceSpoofed.into());
         }
-        let egress = self.snapshot.link(hit.value().next_hop().egress);
+        let egress = self.snapshot.link(flow.next_hop().egress);
         if egress.is_some_and(|egress| {
             datagram.dont_fragment && !size::fits(packet, datagram, egress.mtu)
         }) {
@@ -624,6 +637,18 @@ fn opening(
         source: datagram.source,
         destination,
         dscp: Some(datagram.tos >> 2),
+    }
+}
+
+/// What comes in by ESP answers what went out, and stands under the policy for that.
+fn answered(lan: LinkId, internal: Endpoint, remote: Endpoint) -> FirstPacket {
+    FirstPacket {
+        from: Zone::of(lan),
+        to: Zone::Wan,
+        protocol: Protocol::Esp as u8,
+        source: internal,
+        destination: remote,
+        dscp: None,
     }
 }
 

@@ -295,6 +295,7 @@ fn policy(
             tcp_opening: timeouts.tcp_transitory,
             tcp_closing: timeouts.tcp_transitory,
             icmp: timeouts.icmp,
+            other: timeouts.other,
             port_rest: timeouts.port_rest,
         },
         reserved: config.reserved_ports().iter().fold(

@@ -197,9 +197,10 @@ impl<'a> Step<'a> {
     fn note(&self, packet: &PacketBuf, datagram: &Datagram, hit: SessionHit<'a>) {
         let (bytes, packets) = gso::wire_size(packet, datagram.headers_len());
         let (bytes, packets) = (bytes as u64, packets as u64);
-        match Segment::read(packet.frame(), datagram) {
-            Some(segment) => nat::touch_tcp(&hit, &segment, self.now, bytes, packets),
-            None => hit.value().touch(self.now, bytes, packets),
+        match (Segment::read(packet.frame(), datagram), datagram.transport) {
+            (Some(segment), _) => nat::touch_tcp(&hit, &segment, self.now, bytes, packets),
+            (None, L4::Sctp(chunk)) => nat::touch_sctp(&hit, chunk, self.now, bytes, packets),
+            (None, _) => hit.value().touch(self.now, bytes, packets),
         }
     }
 
@@ -256,7 +257,7 @@ impl<'a> Step<'a> {
         match datagram.transport {
             _ if !denial.is_told => denial.reason.into(),
             L4::Tcp { .. } => self.reset(packet, datagram, denial.reason),
-            L4::Udp | L4::Icmp(_) => {
+            _ => {
                 let kind = ErrorKind::AdministrativelyProhibited;
                 self.reply(packet, datagram, kind, denial.reason)
             }
@@ -333,7 +334,8 @@ impl<'a> Step<'a> {
     /// Translates an ICMP error by the flow of the packet that it embeds.
     fn translate_error(&mut self, packet: &mut PacketBuf, datagram: &Datagram) -> Verdict {
         packet.set_len(datagram.end as usize);
-        match self.tables.translate_error(self.judge.pass, packet, datagram, self.side) {
+        let nat = &self.snapshot.nat;
+        match self.tables.translate_error(self.judge.pass, packet, datagram, self.side, nat) {
             Ok(hop) if hop.egress == LinkId::LOCAL => Verdict::Punt(PuntReason::Local),
             Ok(hop) => self.address(packet, datagram, hop),
             Err(reason) => reason.into(),

@@ -146,7 +146,7 @@ pub(crate) enum FlowVerb {
 /// Conditions on sessions; all that are given must hold.
 #[derive(clap::Args, Debug)]
 pub(crate) struct Filter {
-    /// tcp, udp or icmp.
+    /// Transport or tunnel protocol.
     #[arg(long)]
     protocol: Option<TransportWord>,
     /// Host inside, by address or name.
@@ -168,6 +168,15 @@ enum TransportWord {
     Tcp,
     Udp,
     Icmp,
+    #[value(name = "udplite")]
+    UdpLite,
+    Sctp,
+    Gre,
+    Esp,
+    #[value(name = "ipip")]
+    IpIp,
+    #[value(name = "6in4")]
+    SixInFour,
 }
 
 impl Filter {
@@ -177,6 +186,12 @@ impl Filter {
                 TransportWord::Tcp => Transport::Tcp,
                 TransportWord::Udp => Transport::Udp,
                 TransportWord::Icmp => Transport::Icmp,
+                TransportWord::UdpLite => Transport::UdpLite,
+                TransportWord::Sctp => Transport::Sctp,
+                TransportWord::Gre => Transport::Gre,
+                TransportWord::Esp => Transport::Esp,
+                TransportWord::IpIp => Transport::IpIp,
+                TransportWord::SixInFour => Transport::SixInFour,
             }),
             host: self.host.clone(),
             remote: self.remote,

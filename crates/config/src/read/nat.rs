@@ -134,6 +134,12 @@ fn timeouts(mut section: Section<'_>, short: ShortTimeouts) -> NatTimeouts {
             "RFC 5382 REQ-5",
         ),
         icmp: read("icmp", defaults::TIMEOUT_ICMP, defaults::TIMEOUT_ICMP, "RFC 5508 REQ-2"),
+        other: read(
+            "other",
+            defaults::TIMEOUT_OTHER,
+            defaults::TIMEOUT_OTHER_FLOOR,
+            "RFC 4787 REQ-5, for tunnels carry UDP",
+        ),
         port_rest: read("port_rest", defaults::PORT_REST, defaults::PORT_REST, "RFC 6888 REQ-8"),
     };
     section.finish();

@@ -1,9 +1,10 @@
 //! After start a worker takes no memory: not for a packet, not for a session.
 
+use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use allocation_counter::measure;
-use packet::{Batch, LinkId, Offloads};
+use packet::{Batch, LinkId, Offloads, Protocol};
 use qos::{Overhead, Rate, Shaper, ShaperConfig};
 
 use crate::frames::{ACK, SYN, echo_request, ep, piece, pieces, with_ip};
@@ -46,6 +47,14 @@ fn allocations(rig: &mut Rig, link: LinkId, frames: &[Vec<u8>]) -> u64 {
     measure(|| pass(rig)).count_total
 }
 
+/// An ESP and a GRE packet.
+fn sealed(source: Ipv4Addr, destination: Ipv4Addr, spi: u8) -> [Vec<u8>; 2] {
+    let raw = |protocol, first| {
+        from(source).raw(protocol, source, destination, &[0, 0, 0, first, 0, 0, 0, 1])
+    };
+    [raw(Protocol::Esp, spi), raw(Protocol::Gre, 0)]
+}
+
 #[test]
 fn packets_of_established_flows_take_no_memory() {
     let mut rig = rig(Offloads::ALL);
@@ -54,23 +63,27 @@ fn packets_of_established_flows_take_no_memory() {
         from(A).tcp(ep(A, 5000), ep(R, 443), ACK, b"out"),
         from(A).icmp(A, R, echo_request(1)),
     ];
+    let out = out.into_iter().chain(sealed(A, R, 7)).collect::<Vec<_>>();
     let back = [
         from(R).udp(ep(R, 1), ep(WAN_ADDRESS, 5000), b"back"),
         from(R).tcp(ep(R, 443), ep(WAN_ADDRESS, 5000), ACK, b"back"),
     ];
+    let back = back.into_iter().chain(sealed(R, WAN_ADDRESS, 9)).collect::<Vec<_>>();
     assert_eq!(allocations(&mut rig, HOME, &out), 0, "even the first packets");
     for _ in 0..PACKETS {
         assert_eq!(allocations(&mut rig, HOME, &out), 0);
         assert_eq!(allocations(&mut rig, LinkId::WAN, &back), 0);
     }
-    assert_eq!(rig.counters.link(LinkId::WAN).forwarded.load(), u64::from(PACKETS) * 2);
+    assert_eq!(rig.counters.link(LinkId::WAN).forwarded.load(), u64::from(PACKETS) * 4);
 }
 
 #[test]
 fn new_sessions_take_no_memory() {
     let mut rig = rig(Offloads::ALL);
-    let out: Vec<_> =
-        (0..PACKETS).map(|n| from(A).udp(ep(A, 5000 + n), ep(R, 1 + n), b"")).collect();
+    let out: Vec<_> = (0..PACKETS - 2)
+        .map(|n| from(A).udp(ep(A, 5000 + n), ep(R, 1 + n), b""))
+        .chain(sealed(A, R, 7))
+        .collect();
     let (client, web) = (|n| ep(R, 20_000 + n), ep(WAN_ADDRESS, WEB));
     let syns: Vec<_> = (0..INBOUND).map(|n| from(R).tcp(client(n), web, SYN, b"")).collect();
     let answers: Vec<_> =

@@ -7,7 +7,7 @@ use etherparse::{
     ArpOperation, ArpPacket, EtherType, Icmpv4Slice, Icmpv4Type, IpHeaders, Ipv4Header, NetSlice,
     PacketBuilder, PacketBuilderStep, SlicedPacket, TcpOptionElement, TransportSlice,
 };
-use packet::{Endpoint, MacAddr};
+use packet::{Endpoint, MacAddr, Protocol};
 
 /// The TTL of every frame made here.
 pub const TTL: u8 = 64;
@@ -57,6 +57,20 @@ impl Way {
         let mut bytes = Vec::new();
         let builder = self.ip(source.address, destination.address);
         builder.udp(source.port, destination.port).write(&mut bytes, payload).unwrap();
+        bytes
+    }
+
+    /// An IP packet of any protocol.
+    pub fn raw(
+        &self,
+        protocol: Protocol,
+        source: Ipv4Addr,
+        destination: Ipv4Addr,
+        segment: &[u8],
+    ) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        let number = etherparse::IpNumber(protocol as u8);
+        self.ip(source, destination).write(&mut bytes, number, segment).unwrap();
         bytes
     }
 
@@ -221,8 +235,14 @@ pub fn arp(
 #[derive(Clone, PartialEq, Debug)]
 pub enum Carried {
     Udp,
-    Tcp { flags: u8, sequence: u32, mss: Option<u16> },
+    Tcp {
+        flags: u8,
+        sequence: u32,
+        mss: Option<u16>,
+    },
     Icmp(Icmpv4Type),
+    /// Any other protocol, by number: all behind the IP header is payload.
+    Other(u8),
 }
 
 /// A frame whose lengths and checksums are all right.
@@ -265,8 +285,10 @@ pub fn see(frame: &[u8]) -> Seen {
     let header = ip.header().to_header();
     assert_eq!(header.header_checksum, header.calc_header_checksum(), "IP checksum");
     assert_eq!(usize::from(header.total_len), frame.len() - 14, "IP total length");
-    let transport = sliced.transport.as_ref().expect("a transport header");
-    let (ports, carried, payload) = understand(&header, transport);
+    let (ports, carried, payload) = match &sliced.transport {
+        Some(transport) => understand(&header, transport),
+        None => ((0, 0), Carried::Other(header.protocol.0), ip.payload().payload.to_vec()),
+    };
     Seen {
         from_mac: MacAddr(link.source),
         to_mac: MacAddr(link.destination),

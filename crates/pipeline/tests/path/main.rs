@@ -17,6 +17,7 @@ mod inbound;
 mod lanes;
 mod local;
 mod offloads;
+mod other_protocols;
 mod outbound;
 mod oversize;
 mod policy;

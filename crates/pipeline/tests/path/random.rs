@@ -38,6 +38,8 @@ enum Kind {
     Echo(bool),
     /// About the packet that left last.
     Error(bool),
+    /// A protocol and what is behind its ports.
+    Other(packet::Protocol, Vec<u8>),
     Noise(Vec<u8>),
 }
 
@@ -70,6 +72,8 @@ fn kind() -> impl Strategy<Value = Kind> {
         4 => any::<u8>().prop_map(Kind::Tcp),
         2 => any::<bool>().prop_map(Kind::Echo),
         2 => any::<bool>().prop_map(Kind::Error),
+        3 => (prop::sample::select(&packet::Protocol::ALL[..]), prop::collection::vec(0u8..20, 0..50))
+            .prop_map(|(protocol, bytes)| Kind::Other(protocol, bytes)),
         1 => prop::collection::vec(any::<u8>(), 0..200).prop_map(Kind::Noise),
     ]
 }
@@ -143,6 +147,11 @@ fn frame(shot: &Shot, last: &[u8]) -> Vec<u8> {
             let quote = last.get(14..last.len().min(562)).unwrap_or_default();
             way.icmp_about(source.address, destination.address, kind, quote)
         }
+        Kind::Other(protocol, bytes) => {
+            let ports = [source.port, destination.port].map(u16::to_be_bytes).concat();
+            let segment = [&ports, &bytes[..]].concat();
+            way.raw(*protocol, source.address, destination.address, &segment)
+        }
         Kind::Noise(bytes) => bytes.clone(),
     };
     if let Some((at, bits)) = shot.damage {
@@ -160,7 +169,8 @@ fn frame(shot: &Shot, last: &[u8]) -> Vec<u8> {
 /// Frames that a damaged one might have become are not checked for their checksums.
 fn is_sound(shot: &Shot) -> bool {
     let whole = shot.damage.is_none() && shot.cut.is_none();
-    whole && shot.offload == Offload::NONE && !matches!(shot.kind, Kind::Noise(_) | Kind::Tcp(_))
+    let is_right = !matches!(shot.kind, Kind::Noise(_) | Kind::Tcp(_) | Kind::Other(..));
+    whole && shot.offload == Offload::NONE && is_right
 }
 
 fn fire(rig: &mut Rig, shots: &[Shot]) {
@@ -205,6 +215,10 @@ fn slow(rig: &Rig) -> Option<Shaper> {
 
 /// Every established flow has a frame that it would take; with these the random ones meet flows.
 fn warm_up(rig: &mut Rig) {
+    for (protocol, segment) in [(packet::Protocol::Gre, [0; 8]), (packet::Protocol::Esp, [1; 8])] {
+        let frame = Way::new(mac(A), router_mac(HOME)).raw(protocol, A, R, &segment);
+        assert_eq!(rig.push(HOME, &frame).verdict, Verdict::Forward(LinkId::WAN));
+    }
     let flow = |host, link| {
         let way = Way::new(mac(host), router_mac(link));
         (link, way.udp(ep(host, 5000), ep(R, 53), b"x"))

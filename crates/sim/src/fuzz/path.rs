@@ -10,7 +10,8 @@ use forwarding::{ArpMachine, ArpMessage, ArpOperation, LinkConfig};
 use nat::Tables;
 use packet::header::{ethernet, ipv4, seal_ipv4};
 use packet::{
-    Batch, Instant, LinkId, MacAddr, Offload, Offloads, PacketBuf, Parsed, SMALL_FRAME_MAX, parse,
+    Batch, Instant, LinkId, MacAddr, Offload, Offloads, PacketBuf, Parsed, Protocol,
+    SMALL_FRAME_MAX, parse,
 };
 use pipeline::{
     Counters, Egress, EgressLink, Inject, LinkFacts, PolicyState, Rings, Runtime, Shapers,
@@ -141,6 +142,13 @@ fn described(link: LinkId, input: &mut Input<'_>) -> Option<Vec<u8>> {
     let builder = PacketBuilder::ethernet2(station(source).0, router_mac(link.0).0);
     let builder = builder.ipv4(source.octets(), destination.octets(), ttl);
     let mut frame = Vec::new();
+    if kind & 0x40 != 0 {
+        let protocol = Protocol::ALL[usize::from(kind & 0x3f) % Protocol::ALL.len()];
+        let head = [ports.0, ports.1, u16::from(flags), 0].map(u16::to_be_bytes).concat();
+        let segment = [&head, &payload[..]].concat();
+        builder.write(&mut frame, etherparse::IpNumber(protocol as u8), &segment).ok()?;
+        return Some(frame);
+    }
     let written = match kind & 3 {
         0 => builder.udp(ports.0, ports.1).write(&mut frame, &payload),
         1 => builder.tcp(ports.0, ports.1, 1000, 4096).write(&mut frame, &payload),
