@@ -203,14 +203,14 @@ proptest! {
     ) {
         let internal = ep(Ipv4Addr::from_bits(host), ports.0);
         let remote = ep(R, ports.1);
-        let forwards = [Protocol::Tcp, Protocol::Udp].map(|p| forward(p, 9, internal));
-        let policy = if outward { with_forwards(forwards.to_vec()) } else { policy() };
-        let mut rig = Rig::sized(64, 1, policy);
+        let mut rig = Rig::sized(64, 1, with_forwards(vec![forward(Protocol::Udp, 9, internal)]));
         // What is sent, from where, and to where an error about it comes back.
         let (mut original, ingress, back) = match (protocol, outward) {
             (Protocol::Icmp, _) => (echo(internal.address, R, ports.0), LAN, LinkId::WAN),
-            (_, false) => (build(protocol, internal, remote, &payload), LAN, LinkId::WAN),
-            (_, true) => (build(protocol, remote, ep(E, 9), &payload), LinkId::WAN, LAN),
+            (Protocol::Udp, true) => {
+                (build(protocol, remote, ep(E, 9), &payload), LinkId::WAN, LAN)
+            }
+            _ => (build(protocol, internal, remote, &payload), LAN, LinkId::WAN),
         };
         if zero && protocol == Protocol::Udp {
             leave(&mut original, Left::Zero);

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use etherparse::{Icmpv4Type, icmpv4};
 use icmpv4::{DestUnreachableHeader as Unreachable, TimestampMessage};
-use packet::{DropReason, LinkId};
+use nat::Forward;
+use packet::{DropReason, LinkId, Protocol};
 use pipeline::Verdict;
 
 use crate::frames::{ACK, SYN, echo_request, ep, see};
@@ -142,9 +143,10 @@ fn req5508_11_any_other_icmp_type_is_a_counted_drop() {
 
 #[test]
 fn an_error_about_a_flow_of_an_address_that_the_wan_lost_speaks_of_it_to_nobody() {
-    let mut rig = Rig::of(config(), vec![crate::rig::web_forward()]);
+    let udp = Forward { protocol: Protocol::Udp, ..crate::rig::web_forward() };
+    let mut rig = Rig::of(config(), vec![udp]);
     let web = ep(WAN_ADDRESS, crate::rig::WEB);
-    let out = rig.push(LinkId::WAN, &from(R).tcp(ep(R, 40000), web, SYN, b""));
+    let out = rig.push(LinkId::WAN, &from(R).udp(ep(R, 40000), web, b""));
     let refused = Icmpv4Type::DestinationUnreachable(Unreachable::Port);
     let error = from(B).icmp_about(B, R, refused, &out.sent[0].1[14..]);
     rig.push(HOME, &error).forwarded_to(LinkId::WAN);
