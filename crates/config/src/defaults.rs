@@ -3,7 +3,7 @@
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
-use crate::model::{Bogons, Brand, Filtering, Overhead, Ping, UnsolicitedSyn};
+use crate::model::{Bogons, Brand, Filtering, IcmpRefusals, Overhead, Ping, UnsolicitedSyn};
 
 // The file
 
@@ -145,6 +145,8 @@ pub const MAPPINGS_PER_HOST_MAX: usize = 16_384;
 pub const MAPPINGS_PER_HOST_MIN: u64 = 64;
 /// Most mappings per host: every port of TCP, UDP and ICMP.
 pub const MAPPINGS_PER_HOST_LIMIT: u64 = 3 * 65_536;
+/// Hosts inside are told, or they would wait for a timeout (RFC 5508 REQ-8).
+pub const ICMP_REFUSALS: IcmpRefusals = IcmpRefusals::Answer;
 /// Fewest sessions per host: one busy page.
 pub const SESSIONS_PER_HOST_MIN: u64 = 64;
 /// New flows per host and second: a hundred times what a busy host opens, and a thirtieth of the

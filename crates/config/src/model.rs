@@ -418,6 +418,8 @@ pub struct Nat {
     pub unsolicited_syn: UnsolicitedSyn,
     /// Whether hosts reach each other through the WAN address (RFC 4787 REQ-9).
     pub hairpinning: Hairpinning,
+    /// Whether hosts inside are told that a flow of theirs was refused (RFC 5508 REQ-8, REQ-9).
+    pub icmp_refusals: IcmpRefusals,
     /// The host that gets everything from outside that nothing else takes; absent: it is dropped.
     pub dmz_host: Option<ForwardHost>,
 }
@@ -489,6 +491,30 @@ pub enum Hairpinning {
     On,
     /// Packets from a LAN to the WAN address end at the router.
     Off,
+}
+
+/// Whether hosts inside are told that a flow of theirs was refused, by policy or because something is full.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum IcmpRefusals {
+    /// They are, by a rate-limited ICMP error.
+    Answer,
+    /// They are not.
+    Silent,
+}
+
+impl IcmpRefusals {
+    /// Both.
+    pub(crate) const ALL: [IcmpRefusals; 2] = [Self::Answer, Self::Silent];
+
+    /// The word in the file.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Answer => "answer",
+            Self::Silent => "silent",
+        }
+    }
 }
 
 impl Config {

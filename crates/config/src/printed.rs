@@ -126,6 +126,7 @@ new_flows_per_host_per_second = {rate}
 new_flows_burst = {burst}       # of one host, back to back
 unsolicited_syn = "silent"    # or "answer": port unreachable after 6 s (RFC 5382 REQ-4)
 hairpinning = true            # hosts reach each other through the WAN address
+icmp_refusals = "{refusals}"      # tell hosts inside why a flow is refused; or "silent"
 #dmz_host = "web"             # gets everything from outside that nothing else takes
 allow_short_timeouts = false  # accept timeouts below the floors of the RFCs
 
@@ -141,6 +142,7 @@ port_rest = "{rest}"              # for a port, also after a crash; at least tha
         mss_min = defaults::MSS_MIN,
         mss_max = defaults::MSS_MAX,
         mappings = defaults::MAPPINGS_PER_HOST_MAX,
+        refusals = defaults::ICMP_REFUSALS.as_str(),
         resting = defaults::PORTS_AT_REST_MAX,
         rest = shown(defaults::PORT_REST),
         rate = defaults::NEW_FLOWS_PER_HOST,

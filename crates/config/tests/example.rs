@@ -75,6 +75,7 @@ fn the_promised_example_means_what_it_says() {
     assert_eq!(dhcp.reservations[0].name, "web");
     assert_eq!(config.dns.upstream[0].to_string(), "198.51.100.53:53");
     assert_eq!(config.nat.mss_clamp, MssClamp::Auto);
+    assert_eq!(config.nat.icmp_refusals, config::IcmpRefusals::Answer);
     assert_eq!(config.nat.timeouts.udp, Duration::from_secs(300));
     assert_eq!(config.forwards[0].to_string(), "tcp 8080 to web:80");
 }

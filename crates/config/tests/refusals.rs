@@ -487,6 +487,15 @@ mod dns_and_nat {
     }
 
     #[test]
+    fn req5508_9_refusals_are_answered_or_silent() {
+        let with = |word: &str| changed("[nat]", &format!("[nat]\nicmp_refusals = {word} # HERE"));
+        refused(&with("\"silence\""), "`silence`", "did you mean `silent`?");
+        let refusals = |word| parse("x", &with(word)).expect("allowed").nat.icmp_refusals;
+        assert_eq!(refusals("\"answer\""), config::IcmpRefusals::Answer);
+        assert_eq!(refusals("\"silent\""), config::IcmpRefusals::Silent);
+    }
+
+    #[test]
     fn counts_have_limits() {
         let with = |line: &str| changed("[nat]", &format!("[nat]\n{line} # HERE"));
         refused(&with("sessions_max = 0"), "`sessions_max` lies between 1024", "128 bytes");

@@ -2,8 +2,8 @@
 
 use flow_table::{EntryId, InsertError, Pass};
 use packet::{Datagram, DropReason, External, Instant, Internal, L4, LinkId, Segment, Side};
-use rand::SeedableRng;
 use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
 
 use crate::Policy;
 use crate::bonds::Bonds;
@@ -84,6 +84,11 @@ impl Engine {
     pub(crate) fn new(tables: Tables, owners: Owners, seed: u64) -> Self {
         let rng = StdRng::seed_from_u64(seed);
         Self { tables, owners, rng, unanswered: 0, upkept: Instant::ZERO }
+    }
+
+    /// Draws a number that nobody outside can guess, for a secret of the caller's own.
+    pub fn secret(&mut self) -> u64 {
+        self.rng.random()
     }
 
     /// What all workers share.

@@ -6,7 +6,7 @@ use packet::checksum::{self, Delta};
 use packet::header::{icmp, ipv4, put_u16, put_u32, u8_at, u16_at, u32_at};
 use packet::icmp::{Embedded, embedded};
 use packet::{
-    Datagram, DropReason, Endpoint, External, FlowKey, Instant, PacketBuf, Protocol, Side,
+    Datagram, DropReason, Endpoint, External, FlowKey, Instant, Internal, PacketBuf, Protocol, Side,
 };
 
 use flow_table::Pass;
@@ -115,15 +115,19 @@ impl Tables {
             }
             Side::Outside => {
                 let (external, remote) = (External(inner.source), inner.destination);
-                let internal = match policy.forward_to(Protocol::Tcp, external) {
-                    Some(internal) => internal.0,
-                    None => {
-                        let key = MappingKey::external(Protocol::Tcp, external);
-                        self.mappings.lookup(pass, &key)?.key_at(0).endpoint()
-                    }
+                let forwarded = policy.forward_to(Protocol::Tcp, external);
+                let mapped = || {
+                    let key = MappingKey::external(Protocol::Tcp, external);
+                    let hit = self.mappings.lookup(pass, &key)?;
+                    Some(Internal(hit.key_at(0).endpoint()))
                 };
-                let known = self.pending_external(pass, internal, remote, now, policy)?;
-                (known == external).then_some((remote, internal))
+                let answers = |internal: &Internal| {
+                    let known = self.pending_external(pass, internal.0, remote, now, policy);
+                    known == Some(external)
+                };
+                let of_dmz = || policy.dmz_to(Protocol::Tcp, external).filter(answers);
+                let internal = forwarded.or_else(mapped).filter(answers).or_else(of_dmz)?;
+                Some((remote, internal.0))
             }
         }
     }

@@ -85,7 +85,7 @@
 //! names; a mapping, by the filtering of its LAN; the DMZ host, if there is one, unless the router
 //! itself owns the port.
 //!
-//! Non-goals: ALGs (RFC 4787 REQ-10), port overloading, fragments (dropped by `packet`),
+//! Non-goals: ALGs (RFC 4787 REQ-10), port overloading, fragments (put together by `pipeline`),
 //! anti-spoofing and policy between zones (`firewall`), generating ICMP errors (`pipeline`).
 
 mod bonds;

@@ -45,8 +45,14 @@ pub mod ipv4 {
     pub const DESTINATION: usize = 16;
     /// Length of a header without options.
     pub const LEN_MIN: usize = 20;
+    /// Length of a header full of options.
+    pub const LEN_MAX: usize = 60;
     /// "Don't fragment" in the flags word.
     pub const DONT_FRAGMENT: u16 = 0x4000;
+    /// "More fragments" in the flags word.
+    pub const MORE_FRAGMENTS: u16 = 0x2000;
+    /// The offset in the flags word, in units of eight bytes.
+    pub const OFFSET_MASK: u16 = 0x1fff;
     /// "More fragments" and the offset: non-zero in every fragment.
     pub const FRAGMENT_MASK: u16 = 0x3fff;
 }

@@ -16,6 +16,7 @@ mod buf;
 pub mod checksum;
 mod crc32c;
 mod endpoint;
+pub mod fragment;
 pub mod gso;
 pub mod header;
 pub mod icmp;
@@ -33,6 +34,7 @@ pub use buf::{
     Pool, SMALL_FRAME_MAX,
 };
 pub use endpoint::{Endpoint, External, FlowKey, Internal, Protocol, Remote, Side};
+pub use fragment::Fragment;
 pub use parse::{Arp, Datagram, IcmpKind, L4, Parsed, SctpChunk, parse};
 pub use ranges::{AddressSet, PortSet, RangeSet};
 pub use reason::{DropReason, PuntReason};

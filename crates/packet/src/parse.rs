@@ -5,15 +5,17 @@ pub(crate) mod others;
 use std::net::Ipv4Addr;
 
 use crate::header::{bytes_at, ethernet, icmp, ipv4, sctp, tcp, u16_at, udp, udp_lite};
-use crate::{DropReason, Endpoint, FlowKey, GsoKind, Offload, Protocol, Side, checksum};
+use crate::{DropReason, Endpoint, FlowKey, Fragment, GsoKind, Offload, Protocol, Side, checksum};
 
 /// What a frame turned out to be.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Parsed {
     /// A well-formed ARP message for IPv4 over Ethernet.
     Arp(Arp),
-    /// A well-formed IPv4 packet, not a fragment.
+    /// A well-formed IPv4 packet, whole.
     Ipv4(Datagram),
+    /// A well-formed part of one.
+    Fragment(Fragment),
 }
 
 /// The fields of an ARP message (RFC 826).
@@ -199,7 +201,7 @@ pub fn parse(frame: &[u8], offload: Offload) -> Result<Parsed, DropReason> {
         return Err(DropReason::EthernetTruncated);
     }
     match u16_at(frame, ethernet::ETHERTYPE) {
-        ethernet::IPV4 => parse_ipv4(frame, offload).map(Parsed::Ipv4),
+        ethernet::IPV4 => parse_ipv4(frame, offload),
         ethernet::ARP => parse_arp(frame).map(Parsed::Arp),
         ethernet::IPV6 => Err(DropReason::Ipv6),
         other if ethernet::VLAN.contains(&other) => Err(DropReason::VlanTagged),
@@ -207,7 +209,7 @@ pub fn parse(frame: &[u8], offload: Offload) -> Result<Parsed, DropReason> {
     }
 }
 
-fn parse_ipv4(frame: &[u8], offload: Offload) -> Result<Datagram, DropReason> {
+fn parse_ipv4(frame: &[u8], offload: Offload) -> Result<Parsed, DropReason> {
     let l3 = ethernet::LEN;
     let packet = &frame[l3..];
     if packet.len() < ipv4::LEN_MIN {
@@ -235,7 +237,7 @@ fn parse_ipv4(frame: &[u8], offload: Offload) -> Result<Datagram, DropReason> {
     }
     let fragment = u16_at(packet, ipv4::FRAGMENT);
     if fragment & ipv4::FRAGMENT_MASK != 0 {
-        return Err(DropReason::Fragment);
+        return parse_fragment(frame, l3 + header_len, l3 + total, offload);
     }
     let transport = parse_transport(packet[ipv4::PROTOCOL], &packet[header_len..total])?;
     let datagram = Datagram {
@@ -252,7 +254,21 @@ fn parse_ipv4(frame: &[u8], offload: Offload) -> Result<Datagram, DropReason> {
     if offload != Offload::NONE {
         check_offload(&datagram, offload)?;
     }
-    Ok(datagram)
+    Ok(Parsed::Ipv4(datagram))
+}
+
+/// No sender leaves work undone in a fragment: a checksum covers the whole packet.
+#[cold]
+fn parse_fragment(
+    frame: &[u8],
+    payload: usize,
+    end: usize,
+    offload: Offload,
+) -> Result<Parsed, DropReason> {
+    if offload != Offload::NONE {
+        return Err(DropReason::OffloadInvalid);
+    }
+    Fragment::read(frame, ethernet::LEN, payload, end).map(Parsed::Fragment)
 }
 
 struct Transport {

@@ -5,7 +5,7 @@
 
 use std::net::Ipv4Addr;
 
-use config::{Hairpinning, UnsolicitedSyn};
+use config::{Hairpinning, IcmpRefusals, UnsolicitedSyn};
 use firewall::{FirstPacket, Zone};
 use flow_table::{Hash, Pass};
 use forwarding::{NeighbourRef, Neighbours, Route};
@@ -16,11 +16,12 @@ use nat::{
 use packet::header::destination_mac;
 use packet::icmp::{self, ErrorKind};
 use packet::{
-    Datagram, DropReason, Endpoint, IcmpKind, Instant, Internal, L4, LinkId, MacAddr, PacketBuf,
-    Protocol, PuntReason, Segment, Side,
+    Datagram, DropReason, Endpoint, Fragment, IcmpKind, Instant, Internal, L4, LinkId, MacAddr,
+    PacketBuf, Protocol, PuntReason, Segment, Side,
 };
 
 use crate::rules::{Denial, RuleId, Saying};
+use crate::size;
 use crate::snapshot::{LinkFacts, Snapshot};
 use crate::verdict::Verdict;
 
@@ -172,6 +173,7 @@ impl<'a> Judge<'a> {
     /// Whether a flow came from outside and rules would not let it in today.
     pub fn shuts_out(&self, datagram: &Datagram, hit: &SessionHit<'a>) -> bool {
         hit.value_at(0).direction() == Direction::Inbound
+            && hit.key_at(0).0.protocol() != Protocol::Esp
             && self.allows_still(datagram, hit) == Some(false)
     }
 
@@ -271,7 +273,7 @@ impl<'a> Judge<'a> {
         }
     }
 
-    /// Refuses what must not go on: an expired TTL, a packet that the egress can't carry.
+    /// Refuses what must not go on: an expired TTL, a packet that the egress can't carry and that must not be cut.
     #[inline]
     fn fit(
         &self,
@@ -282,10 +284,7 @@ impl<'a> Judge<'a> {
         if datagram.ttl <= 1 {
             return Err(Ruling::Answer(ErrorKind::TimeExceeded, DropReason::TtlExpired));
         }
-        if datagram.wire_ip_len(packet.offload) > usize::from(egress.mtu) {
-            if !datagram.dont_fragment {
-                return Err(DropReason::TooBig.into());
-            }
+        if datagram.dont_fragment && !size::fits(packet, datagram, egress.mtu) {
             let kind = ErrorKind::FragmentationNeeded(egress.mtu);
             return Err(Ruling::Answer(kind, DropReason::TooBig));
         }
@@ -331,9 +330,7 @@ impl<'a> Judge<'a> {
             return Ok(Ruling::Relay(relay, self.hop_via(&route, destination)?));
         }
         let opening = opening(datagram, (ingress, route.egress), datagram.destination);
-        let rule = self.permit(&opening, |reason| {
-            Ruling::Answer(ErrorKind::AdministrativelyProhibited, reason)
-        })?;
+        let rule = self.permit(&opening, |reason| self.refused(reason))?;
         let translation = match route.egress {
             LinkId::WAN => Translation::Outbound,
             _ => Translation::Routed,
@@ -495,7 +492,26 @@ impl<'a> Judge<'a> {
         if flow.ingress() != packet.ingress {
             return Err(DropReason::SourceSpoofed.into());
         }
+        let egress = self.snapshot.link(flow.next_hop().egress);
+        if egress.is_some_and(|egress| {
+            datagram.dont_fragment && !size::fits(packet, datagram, egress.mtu)
+        }) {
+            return Err(DropReason::TooBig.into());
+        }
         Ok(Ruling::Error)
+    }
+
+    /// What becomes of a packet whose flow may not be opened. Its sender is told if it is inside: that policy forbids it
+    /// (RFC 5508 REQ-8), or that it may try later, which ends nothing that it has (RFC 6888 REQ-11b).
+    pub fn refused(&self, reason: DropReason) -> Ruling {
+        let kind = match reason {
+            DropReason::PolicyDenied => ErrorKind::AdministrativelyProhibited,
+            _ if is_shortage(reason) => ErrorKind::HostUnreachable,
+            _ => return reason.into(),
+        };
+        let tells =
+            self.snapshot.icmp_refusals == IcmpRefusals::Answer && self.side == Side::Inside;
+        if tells { Ruling::Answer(kind, reason) } else { reason.into() }
     }
 
     fn routes_to(&self, address: Ipv4Addr, link: LinkId) -> bool {
@@ -582,6 +598,38 @@ impl<'a> Judge<'a> {
             None => Err(Verdict::Resolve(egress, address).into()),
         }
     }
+}
+
+/// Whether a flow is refused for want of room, ports or quota: another time it may be opened.
+pub(crate) fn is_shortage(reason: DropReason) -> bool {
+    matches!(
+        reason,
+        DropReason::HostQuota
+            | DropReason::HostSessions
+            | DropReason::HostRate
+            | DropReason::MappingTableFull
+            | DropReason::PortsExhausted
+            | DropReason::SessionTableFull
+    )
+}
+
+/// Whether a fragment may wait for the rest of its packet: nothing may whose source or destination would have the
+/// whole packet dropped, so that it takes no room from others.
+pub(crate) fn may_wait(
+    snapshot: &Snapshot,
+    packet: &PacketBuf,
+    fragment: &Fragment,
+) -> Result<(), DropReason> {
+    let Fragment { source, destination, .. } = *fragment;
+    if packet.ingress == LinkId::LOCAL {
+        return Err(DropReason::FragmentLocal);
+    }
+    no_group(packet, destination)?;
+    snapshot.sources.check_source(packet.ingress, source, destination)?;
+    if packet.ingress == LinkId::WAN && snapshot.nat.external != Some(destination) {
+        return Err(DropReason::PolicyDenied);
+    }
+    Ok(())
 }
 
 /// A packet as rules see it, between two links and with the destination that it is to reach.

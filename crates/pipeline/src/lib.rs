@@ -11,6 +11,7 @@
 //! | `Reply`, `Reset` | became an ICMP error or a TCP reset: back out, past the shaper |
 //! | `Punt` | a copy goes to the control thread by [`Rings`] |
 //! | `Resolve` | the same, untouched, to come back when the neighbour is known |
+//! | `Hold` | a fragment: its bytes wait for the rest of their packet, which takes its last fragment's place |
 //! | `Drop` | counted by reason |
 //!
 //! Limits: a batch is one link's; injected packets per batch, ICMP errors per second, buffers in the shapers and
@@ -21,12 +22,15 @@
 
 mod counters;
 mod egress;
+mod ids;
 mod judge;
 mod limit;
 mod mss;
 mod path;
+mod reassembly;
 mod rings;
 mod rules;
+mod size;
 mod snapshot;
 mod step;
 mod unsolicited;

@@ -2,7 +2,7 @@
 
 use std::net::Ipv4Addr;
 
-use config::{Config, Hairpinning, MssClamp, Ping, UnsolicitedSyn, WanMode};
+use config::{Config, Hairpinning, IcmpRefusals, MssClamp, Ping, UnsolicitedSyn, WanMode};
 use firewall::{Action, AddressPolicy, Bogons, LinkPolicy, Zone, ZonePolicy};
 use forwarding::{NextHop, Route, Routes};
 use ipnet::Ipv4Net;
@@ -118,6 +118,8 @@ pub struct Snapshot {
     pub wan_ping: bool,
     /// Whether hosts inside reach each other by external endpoints.
     pub hairpinning: Hairpinning,
+    /// Whether hosts inside are told that a flow is refused.
+    pub icmp_refusals: IcmpRefusals,
     /// What becomes of SYNs from outside that nobody asked for.
     pub unsolicited_syn: UnsolicitedSyn,
     /// Whether the WAN's address comes by DHCP.
@@ -150,6 +152,7 @@ impl Snapshot {
             rules: RulesInForce::build(config, &runtime.policy),
             bogons: bogons(config, runtime),
             hairpinning: config.nat.hairpinning,
+            icmp_refusals: config.nat.icmp_refusals,
             unsolicited_syn: config.nat.unsolicited_syn,
             wan_ping: config.wan.ping == Ping::Answer,
             wan_dhcp: matches!(config.wan.mode, WanMode::Dhcp(_)),

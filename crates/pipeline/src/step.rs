@@ -5,7 +5,7 @@ use flow_table::Hash;
 use forwarding::{NeighbourRef, Neighbours};
 use nat::{Engine, NextHop, OpenRequest, Relay, Revalidation, SessionHit, Standing, Tables};
 use packet::gso;
-use packet::header::{ipv4, put_macs, seal_ipv4};
+use packet::header::{ipv4, put_macs, put_u16, seal_ipv4};
 use packet::icmp::{self, ErrorKind};
 use packet::reset;
 use packet::{
@@ -13,14 +13,15 @@ use packet::{
 };
 
 use crate::counters::Counters;
-use crate::judge::{Judge, Opening, Passage, Ruling};
+use crate::ids::Identifications;
+use crate::judge::{self, Judge, Opening, Passage, Ruling};
 use crate::limit::IcmpLimit;
-use crate::mss;
 use crate::rings::Rings;
 use crate::rules::{Denial, LOG_PACE, RuleId, RuleMatch, RuleOutcome};
 use crate::snapshot::{LinkFacts, Snapshot};
 use crate::unsolicited::Unsolicited;
 use crate::verdict::Verdict;
+use crate::{mss, size};
 
 /// Whom a packet is queued for: fair queueing is by inside host, then by flow.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -37,6 +38,7 @@ pub(crate) struct Step<'a> {
     pub tables: &'a Tables,
     pub neighbours: &'a Neighbours,
     pub limit: &'a mut IcmpLimit,
+    pub ids: &'a mut Identifications,
     pub unsolicited: &'a mut Unsolicited,
     pub counters: &'a Counters,
     pub rings: &'a Rings,
@@ -163,6 +165,8 @@ impl<'a> Step<'a> {
         }
         flow.apply(packet, datagram);
         put_macs(packet.frame_mut(), mac, egress.mac);
+        size::fit(packet, datagram, egress.mtu);
+        self.ids.renumber(packet, datagram);
         Verdict::Forward(link)
     }
 
@@ -180,6 +184,9 @@ impl<'a> Step<'a> {
             // The rewrite lowers it.
             frame[l3 + ipv4::TTL] = 2;
             seal_ipv4(frame, l3, l4 - l3);
+        }
+        if let Some(mss_max) = self.snapshot.mss_max(packet.ingress, LinkId::LOCAL) {
+            mss::clamp(packet, datagram, mss_max);
         }
         hit.value().apply(packet, datagram);
         Verdict::Punt(PuntReason::Local)
@@ -211,17 +218,24 @@ impl<'a> Step<'a> {
 
     fn open_flow(
         &mut self,
-        packet: &PacketBuf,
+        packet: &mut PacketBuf,
         datagram: &Datagram,
         opening: Opening,
     ) -> Result<SessionHit<'a>, Verdict> {
         let Opening { translation, forward, reverse, rule } = opening;
         let (ingress, segment) = (packet.ingress, Segment::read(packet.frame(), datagram));
         let request = OpenRequest { datagram, segment, ingress, translation, forward, reverse };
-        let opened = self.engine.open(self.judge.pass, &request, &self.snapshot.nat, self.now)?;
-        self.counters.opened.add(1);
-        self.note_allowed(datagram, ingress, rule);
-        Ok(opened)
+        match self.engine.open(self.judge.pass, &request, &self.snapshot.nat, self.now) {
+            Ok(opened) => {
+                self.counters.opened.add(1);
+                self.note_allowed(datagram, ingress, rule);
+                Ok(opened)
+            }
+            Err(reason) => {
+                self.counters.refused.add(u64::from(judge::is_shortage(reason)));
+                Err(self.refuse(packet, datagram, self.judge.refused(reason)))
+            }
+        }
     }
 
     fn note_allowed(&mut self, datagram: &Datagram, ingress: LinkId, rule: Option<RuleId>) {
@@ -277,17 +291,17 @@ impl<'a> Step<'a> {
             }
             Ruling::Denied(denial) => self.deny(packet, datagram, denial),
             Ruling::Answer(kind, otherwise) => self.reply(packet, datagram, kind, otherwise),
+            Ruling::Own(hop) => self.send_own(packet, datagram, hop),
             Ruling::AnswerLater(reason) => {
                 self.unsolicited.push(packet, datagram, self.now);
                 reason.into()
             }
-            Ruling::Own(hop) => self.address(packet, hop),
             Ruling::Error => self.translate_error(packet, datagram),
             Ruling::Relay(relay, hop) => self.relay(packet, datagram, &relay, hop),
             Ruling::PendingError(error, hop) => {
                 packet.set_len(datagram.end as usize);
                 error.apply(packet, datagram);
-                self.address(packet, hop)
+                self.address(packet, datagram, hop)
             }
             Ruling::Open(_) => unreachable!("the caller opens flows"),
         }
@@ -296,14 +310,14 @@ impl<'a> Step<'a> {
     /// Rewrites a segment of a connection from outside that is not open yet. Until the neighbour is
     /// known the packet stays untouched, and nothing is noted.
     fn relay(
-        &self,
+        &mut self,
         packet: &mut PacketBuf,
         datagram: &Datagram,
         relay: &Relay,
         hop: NextHop,
     ) -> Verdict {
         packet.set_len(datagram.end as usize);
-        let verdict = self.address(packet, hop);
+        let verdict = self.address(packet, datagram, hop);
         if verdict != Verdict::Forward(hop.egress) {
             return verdict;
         }
@@ -311,6 +325,7 @@ impl<'a> Step<'a> {
             mss::clamp(packet, datagram, mss_max);
         }
         relay.apply(packet, datagram);
+        self.ids.renumber(packet, datagram);
         self.tables.note(relay);
         self.counters.relayed.add(1);
         verdict
@@ -322,19 +337,37 @@ impl<'a> Step<'a> {
         let nat = &self.snapshot.nat;
         match self.tables.translate_error(self.judge.pass, packet, datagram, self.side, nat) {
             Ok(hop) if hop.egress == LinkId::LOCAL => Verdict::Punt(PuntReason::Local),
-            Ok(hop) => self.address(packet, hop),
+            Ok(hop) => self.address(packet, datagram, hop),
             Err(reason) => reason.into(),
         }
     }
 
+    /// Sends the router's own packet on. Whoever made a packet may cut it, even if nobody else may.
+    fn send_own(&mut self, packet: &mut PacketBuf, datagram: &Datagram, hop: NextHop) -> Verdict {
+        let mtu = self.snapshot.link(hop.egress).map_or(u16::MAX, |egress| egress.mtu);
+        if datagram.dont_fragment && !size::fits(packet, datagram, mtu) {
+            let (l3, l4) = (usize::from(datagram.l3), usize::from(datagram.l4));
+            let frame = packet.frame_mut();
+            put_u16(frame, l3 + ipv4::FRAGMENT, 0);
+            seal_ipv4(frame, l3, l4 - l3);
+            self.ids.number(packet, datagram);
+        }
+        if let Some(mss_max) = self.snapshot.mss_max(LinkId::LOCAL, hop.egress) {
+            mss::clamp(packet, datagram, mss_max);
+        }
+        self.address(packet, datagram, hop)
+    }
+
     /// Writes the MAC addresses of a packet that is otherwise ready.
-    fn address(&self, packet: &mut PacketBuf, hop: NextHop) -> Verdict {
+    fn address(&mut self, packet: &mut PacketBuf, datagram: &Datagram, hop: NextHop) -> Verdict {
         let Some(egress) = self.snapshot.link(hop.egress) else {
             return DropReason::LinkDown.into();
         };
         match self.neighbours.resolve(NeighbourRef::from_bits(hop.neighbour)) {
             Some(mac) => {
                 put_macs(packet.frame_mut(), mac, egress.mac);
+                size::fit(packet, datagram, egress.mtu);
+                self.ids.renumber(packet, datagram);
                 Verdict::Forward(hop.egress)
             }
             None => DropReason::NeighbourUnresolved.into(),
@@ -352,7 +385,13 @@ impl<'a> Step<'a> {
         let Some((mac, address)) = self.judge.answers_from(packet, datagram) else {
             return otherwise.into();
         };
-        if !self.limit.admit(self.now) {
+        let is_refusal = judge::is_shortage(otherwise) || otherwise == DropReason::PolicyDenied;
+        let admitted = if is_refusal {
+            self.limit.admit_refusal(self.now)
+        } else {
+            self.limit.admit(self.now)
+        };
+        if !admitted {
             return DropReason::IcmpRateLimited.into();
         }
         icmp::answer(packet, datagram, kind, mac, address);

@@ -18,6 +18,8 @@ pub enum Verdict {
     Punt(PuntReason),
     /// For the neighbour cache: the packet is untouched and comes back once the MAC is known.
     Resolve(LinkId, Ipv4Addr),
+    /// A fragment whose bytes wait for the rest of their packet.
+    Hold,
     /// Gone, and counted.
     Drop(DropReason),
 }

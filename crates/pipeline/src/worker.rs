@@ -11,8 +11,10 @@ use packet::{BATCH_MAX, Batch, DropReason, Instant, LinkId, PacketBuf, Parsed, P
 
 use crate::counters::Counters;
 use crate::egress::Egress;
+use crate::ids::Identifications;
 use crate::limit::IcmpLimit;
 use crate::path::{self, Lane};
+use crate::reassembly::Reassembler;
 use crate::rings::{Inject, Punted, Rings};
 use crate::snapshot::Snapshot;
 use crate::step::Tag;
@@ -33,6 +35,8 @@ pub struct Worker {
     pub(crate) participant: Participant,
     pub(crate) neighbours: Arc<Neighbours>,
     pub(crate) limit: IcmpLimit,
+    pub(crate) ids: Identifications,
+    pub(crate) reassembler: Reassembler,
     pub(crate) unsolicited: Unsolicited,
     pub(crate) lanes: Vec<Lane>,
     pub(crate) verdicts: Vec<Verdict>,
@@ -52,12 +56,14 @@ impl Worker {
     /// # Errors
     /// If the epoch domain has no place for one more participant.
     pub fn new(
-        engine: Engine,
+        mut engine: Engine,
         tables: Tables,
         neighbours: Arc<Neighbours>,
         rings: Arc<Rings>,
     ) -> Result<Self, flow_table::ParticipantsExhausted> {
         Ok(Self {
+            ids: Identifications::new(&mut engine),
+            reassembler: Reassembler::new(engine.secret()),
             engine,
             participant: tables.domain().participant()?,
             tables,
@@ -141,6 +147,7 @@ impl Worker {
                 Verdict::Resolve(link, address) => {
                     self.punt(&packet, PuntReason::NeighbourMissing, Some((link, address)));
                 }
+                Verdict::Hold => counts.held.add(1),
                 Verdict::Drop(reason) => self.counters.count_drop(packet.ingress, reason),
             }
             egress.recycle(packet);
@@ -161,7 +168,9 @@ impl Worker {
                 }),
                 None => self.copy_punt(packet, Some(&datagram), reason, wanted),
             },
-            Ok(Parsed::Arp(_)) | Err(_) => self.copy_punt(packet, None, reason, wanted),
+            Ok(Parsed::Arp(_) | Parsed::Fragment(_)) | Err(_) => {
+                self.copy_punt(packet, None, reason, wanted)
+            }
         };
         match outcome {
             Ok(()) => self.counters.link(packet.ingress).punted[reason.index()].add(1),
@@ -176,7 +185,7 @@ impl Worker {
         reason: PuntReason,
         wanted: Option<(LinkId, Ipv4Addr)>,
     ) -> Result<(), DropReason> {
-        let mut copy = self.rings.take().ok_or(DropReason::PuntRingFull)?;
+        let mut copy = self.rings.take_for(packet.len()).ok_or(DropReason::PuntRingFull)?;
         if !copy.copy_from(packet.frame()) {
             self.rings.put(copy);
             return Err(DropReason::PuntTooLarge);
@@ -243,6 +252,12 @@ impl Worker {
         self.one = one;
     }
 
+    /// Packets whose fragments wait for their rest; those in pieces that were refused count until their time is over.
+    #[must_use]
+    pub fn packets_waiting(&self) -> usize {
+        self.reassembler.waiting()
+    }
+
     /// When [`Self::answer_unsolicited`] has something to do.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Instant> {
@@ -258,9 +273,10 @@ impl Worker {
         }
     }
 
-    /// Expires a bounded number of sessions; to be called once per batch and when idle. Returns
-    /// whether there was more to do.
+    /// Expires a bounded number of sessions, and fragments whose rest did not come; to be called once per batch and
+    /// when idle. Returns whether there was more to do.
     pub fn expire(&mut self, snapshot: &Snapshot, now: Instant) -> bool {
+        self.reassembler.expire(now, &self.counters);
         let pass = self.participant.pass();
         self.engine.expire(&pass, now, &snapshot.nat.timeouts, EXPIRE_BUDGET)
     }

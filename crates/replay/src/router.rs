@@ -185,7 +185,8 @@ impl Router {
             if released.resolution != Resolution::Resolved {
                 continue;
             }
-            let Some(mut packet) = self.stock.rings.take() else { continue };
+            let len = released.frame.frame.len();
+            let Some(mut packet) = self.stock.rings.take_for(len) else { continue };
             packet.ingress = released.frame.ingress;
             let fits = packet.copy_from(&released.frame.frame);
             debug_assert!(fits, "it came from a buffer of the rings");

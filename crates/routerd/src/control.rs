@@ -222,7 +222,8 @@ impl Control {
     fn transmit(&mut self) {
         let rings = &self.shared.rings;
         let mut sent = false;
-        while let Some(mut packet) = rings.take() {
+        let buffer = |space| rings.take_for(space).or_else(|| rings.take());
+        while let Some(mut packet) = buffer(self.stack.transmit_space()) {
             let Some(transmit) = self.stack.poll_transmit(packet.space_mut()) else {
                 rings.put(packet);
                 break;

@@ -130,25 +130,19 @@ impl Control {
             rx_bits_per_sec: rate.rx_bits_per_sec,
             tx_bits_per_sec: rate.tx_bits_per_sec,
             kernel_drops: kernel.rx_dropped,
+            fragments_joined: counts.reassembled.load(),
+            fragments_waiting: counts.waiting(),
         }
     }
 
     fn flow_totals(&self) -> FlowTotals {
         let stats = self.shared.tables.stats();
-        let refused = [
-            DropReason::SessionTableFull,
-            DropReason::MappingTableFull,
-            DropReason::PortsExhausted,
-            DropReason::HostQuota,
-            DropReason::HostSessions,
-            DropReason::HostRate,
-        ];
         FlowTotals {
             active: stats.sessions as u64,
             capacity: stats.sessions_max as u64,
             opened: self.shared.counters.opened.load(),
             closed: self.shared.counters.opened.load().saturating_sub(stats.sessions as u64),
-            refused: refused.iter().map(|reason| self.shared.counters.dropped(*reason)).sum(),
+            refused: self.shared.counters.refused.load(),
             mappings: stats.mappings as u64,
         }
     }

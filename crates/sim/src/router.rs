@@ -310,7 +310,7 @@ impl Router {
         while let Some(record) = self.stack.poll_store() {
             self.store(record);
         }
-        while let Some(packet) = self.rings.take() {
+        while let Some(packet) = self.rings.take_for(self.stack.transmit_space()) {
             if !self.transmit(packet) {
                 break;
             }

@@ -8,7 +8,8 @@ use crate::defaults;
 use crate::document::{At, Section, choose};
 use crate::fault::Fault;
 use crate::model::{
-    ForwardHost, Hairpinning, MssClamp, Nat, NatTimeouts, ShortTimeouts, UnsolicitedSyn,
+    ForwardHost, Hairpinning, IcmpRefusals, MssClamp, Nat, NatTimeouts, ShortTimeouts,
+    UnsolicitedSyn,
 };
 use crate::value;
 
@@ -23,6 +24,7 @@ pub(crate) fn nat(mut section: Section<'_>) -> (Nat, Option<At<ForwardHost>>) {
         Some(flag) if !flag.value => Hairpinning::Off,
         _ => Hairpinning::On,
     };
+    let refusals = section.choice("icmp_refusals", &IcmpRefusals::ALL, IcmpRefusals::as_str);
     let range = defaults::SESSIONS_MIN..=defaults::SESSIONS_LIMIT;
     let sessions = section.number("sessions_max", range, "a session takes 128 bytes or more");
     let range = defaults::MAPPINGS_PER_HOST_MIN..=defaults::MAPPINGS_PER_HOST_LIMIT;
@@ -66,6 +68,7 @@ pub(crate) fn nat(mut section: Section<'_>) -> (Nat, Option<At<ForwardHost>>) {
         new_flows_burst,
         unsolicited_syn: unsolicited_syn.map_or(defaults::UNSOLICITED_SYN, |answer| answer.value),
         hairpinning,
+        icmp_refusals: refusals.map_or(defaults::ICMP_REFUSALS, |refusals| refusals.value),
         dmz_host: dmz_host.as_ref().map(|host| host.value.clone()),
     };
     (nat, dmz_host)

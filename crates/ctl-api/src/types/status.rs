@@ -236,6 +236,10 @@ pub struct Link {
     pub tx_bits_per_sec: u64,
     /// Frames that the kernel dropped before we could read them.
     pub kernel_drops: u64,
+    /// Fragments received that became part of a whole packet.
+    pub fragments_joined: u64,
+    /// Fragments received that wait for the rest of their packet.
+    pub fragments_waiting: u64,
 }
 
 /// Sessions and mappings in numbers.

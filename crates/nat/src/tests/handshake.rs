@@ -233,6 +233,18 @@ fn an_error_about_a_handshake_finds_it_from_both_sides() {
 }
 
 #[test]
+fn an_error_about_a_handshake_of_the_dmz_host_finds_it() {
+    let dmz = Some(Dmz { host: B, echo: DmzEcho::Router });
+    let mut rig = Rig::new(Policy { dmz, ..policy() });
+    rig.tcp_in(REMOTE, ep(E, 80), SYN).unwrap();
+    let answer = tcp(ep(E, 80), REMOTE, SYN_ACK);
+    let lost = errors::error(errors::MIDDLE, E, errors::exceeded(), &answer.frame()[14..]);
+    let (pass, at) = (rig.participant.pass(), (Side::Outside, rig.now));
+    let found = rig.tables.pending_of_error(&pass, &lost, &datagram(&lost), at, &rig.policy);
+    assert_eq!(found.map(|error| error.destination()), Ok(B));
+}
+
+#[test]
 fn a_handshake_crosses_workers() {
     let policy = with_forwards(vec![forward(Protocol::Tcp, 8080, SERVER)]);
     let mut rig = Rig::sized(4096, 2, policy);

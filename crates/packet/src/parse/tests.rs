@@ -99,8 +99,7 @@ fn malformed_ip_headers_each_have_their_reason() {
     assert_eq!(refusal(&with_ip_byte(0, 0x4f)), DropReason::IpHeaderLength);
     assert_eq!(refusal(&with_ip_byte(3, 19)), DropReason::IpTotalLength);
     assert_eq!(refusal(&with_ip_byte(3, 200)), DropReason::IpTruncated);
-    assert_eq!(refusal(&with_ip_byte(6, 0x20)), DropReason::Fragment);
-    assert_eq!(refusal(&with_ip_byte(7, 1)), DropReason::Fragment);
+    assert_eq!(refusal(&with_ip_byte(6, 0x20)), DropReason::FragmentLength);
     assert_eq!(refusal(&with_ip_byte(9, 51)), DropReason::ProtocolUnsupported);
     let mut bad = udp_frame();
     bad[24] ^= 1;

@@ -7,8 +7,10 @@ use allocation_counter::measure;
 use packet::{Batch, LinkId, Offloads, Protocol};
 use qos::{Overhead, Rate, Shaper, ShaperConfig};
 
-use crate::frames::{ACK, SYN, echo_request, ep};
-use crate::rig::{A, B, HOME, R, Rig, WAN_ADDRESS, WEB, config, config_with, from, web_forward};
+use crate::frames::{ACK, SYN, echo_request, ep, piece, pieces, with_ip};
+use crate::rig::{
+    A, B, HOME, HOME_ADDRESS, R, Rig, WAN_ADDRESS, WEB, config, config_with, from, web_forward,
+};
 
 const PACKETS: u16 = 500;
 const INBOUND: u16 = 200;
@@ -152,4 +154,27 @@ fn shaping_takes_no_memory() {
     let frames: Vec<_> =
         (0..PACKETS).map(|n| from(A).udp(ep(A, 5000 + n % 7), ep(R, 1), &[0; 1000])).collect();
     assert_eq!(allocations(&mut rig, HOME, &frames), 0);
+}
+
+#[test]
+fn fragments_take_no_memory() {
+    let mut rig = rig(Offloads::NONE);
+    rig.runtime.links[0].mtu = 1400;
+    rig.publish();
+    let whole = |id| {
+        let frame = from(A).udp(ep(A, 5000), ep(R, 1), &[7; 9000]);
+        with_ip(&frame, |header| header.identification = id)
+    };
+    let out: Vec<_> = (0..20).flat_map(|id| pieces(&whole(id), 1480)).collect();
+    assert_eq!(allocations(&mut rig, HOME, &out), 0, "put together, translated, cut again");
+    assert_eq!(rig.counters.link(HOME).forwarded.load(), 20);
+    let strays: Vec<_> = (0..PACKETS).map(|id| piece(&whole(id), 0..1480)).collect();
+    assert_eq!(allocations(&mut rig, HOME, &strays), 0, "held and evicted");
+    rig.advance(Duration::from_secs(60));
+    let late = [piece(&whole(1), 1480..2960), piece(&whole(1), 1472..2952)];
+    assert_eq!(allocations(&mut rig, HOME, &late), 0, "timed out and refused");
+    let cut = from(A).udp(ep(A, 5000), ep(R, 1), &[7; 1472]);
+    assert_eq!(allocations(&mut rig, HOME, &[cut]), 0, "cut");
+    let ping = from(A).icmp_about(A, HOME_ADDRESS, echo_request(1), &[7; 9000]);
+    assert_eq!(allocations(&mut rig, HOME, &pieces(&ping, 1480)), 0, "for the router itself");
 }

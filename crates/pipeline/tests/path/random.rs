@@ -8,7 +8,7 @@ use pipeline::{Shapers, Verdict};
 use proptest::prelude::*;
 use qos::{Overhead, Rate, Shaper, ShaperConfig};
 
-use crate::frames::{Way, ep, see};
+use crate::frames::{Way, ep, joined, pieces, see};
 use crate::rig::{
     A, B, G, GATEWAY, GUEST, HOME, HOME_ADDRESS, O, OFFICE, R, R2, Rig, WAN_ADDRESS, WEB, config,
     mac, router_mac, wan_at, web_forward,
@@ -62,6 +62,8 @@ struct Shot {
     /// Milliseconds until the next.
     wait: u16,
     local: bool,
+    /// Payload per fragment, if it comes in fragments, and whether the last comes first.
+    fragments: Option<(usize, bool)>,
 }
 
 fn kind() -> impl Strategy<Value = Kind> {
@@ -108,10 +110,11 @@ prop_compose! {
         offload in offload(),
         wait in prop_oneof![5 => 0u16..20, 1 => 0u16..60_000],
         local in prop::bool::weighted(0.1),
+        fragments in prop::option::weighted(0.2, ((1usize..200).prop_map(|units| units * 8), any::<bool>())),
     ) -> Shot {
         Shot {
             link, kind, source, destination, to_all, ttl, dont_fragment, len, damage, cut, offload,
-            wait, local,
+            wait, local, fragments,
         }
     }
 }
@@ -176,12 +179,19 @@ fn fire(rig: &mut Rig, shots: &[Shot]) {
         let frame = frame(shot, &last);
         let out = if shot.local && frame.len() <= packet::SMALL_FRAME_MAX {
             rig.send_local(&frame)
+        } else if let Some((payload_max, reversed)) = shot.fragments.filter(|_| is_sound(shot)) {
+            let mut parts = pieces(&frame, payload_max);
+            if reversed {
+                parts.reverse();
+            }
+            let outs = parts.iter().map(|part| rig.push(LinkId(shot.link), part));
+            outs.last().expect("a frame is at least one fragment")
         } else {
             rig.push_with(LinkId(shot.link), &frame, shot.offload)
         };
         // What leaves a shaper now may have been damaged before.
-        if is_sound(shot) && rig.egress.shapers_mut().upload.is_none() {
-            out.sent.iter().for_each(|(_, frame)| drop(see(frame)));
+        if is_sound(shot) && rig.egress.shapers_mut().upload.is_none() && !out.sent.is_empty() {
+            see(&joined(out.sent.iter().map(|(_, frame)| frame.as_slice())));
         }
         assert_translated(rig, &out.sent);
         last = out.sent.into_iter().next().map_or(last, |(_, frame)| frame);

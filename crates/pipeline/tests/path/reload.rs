@@ -80,9 +80,10 @@ fn an_unchanged_policy_keeps_every_flow() {
     let inbound = rig.accept(ep(R, 40000));
     let hairpin = from(A).tcp(ep(A, 40001), ep(WAN_ADDRESS, WEB), SYN, b"");
     let frames = [(HOME, out), (OFFICE, routed), (LinkId::WAN, inbound), (HOME, hairpin)];
-    let first: Vec<_> = frames.iter().map(|(link, frame)| rig.push(*link, frame).sent).collect();
+    let pass = |rig: &mut Rig| frames.each_ref().map(|(link, frame)| rig.push(*link, frame).one());
+    let first = pass(&mut rig);
     rig.publish();
-    let again: Vec<_> = frames.iter().map(|(link, frame)| rig.push(*link, frame).sent).collect();
+    let again = pass(&mut rig);
     assert_eq!((first, rig.sessions()), (again, 4));
 }
 

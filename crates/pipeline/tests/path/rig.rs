@@ -17,7 +17,7 @@ use pipeline::{
     Snapshot, Verdict, WanAddress, Worker, configured_forwards, lan_id,
 };
 
-use crate::frames::{ACK, SYN, Seen, Way, arp, see};
+use crate::frames::{ACK, SYN, Seen, Way, arp, joined, see};
 
 pub const HOME: LinkId = LinkId(1);
 /// Reaches nobody but the WAN.
@@ -165,6 +165,21 @@ impl Outcome {
         &self.punted[0]
     }
 
+    /// The packet that left in fragments, by which link, and in how many.
+    #[track_caller]
+    pub fn in_fragments(&self) -> (LinkId, Seen, usize) {
+        let (link, count) = (self.sent[0].0, self.sent.len());
+        assert!(count > 1 && self.sent.iter().all(|sent| sent.0 == link), "{self:?}");
+        (link, see(&joined(self.sent.iter().map(|(_, frame)| frame.as_slice()))), count)
+    }
+
+    /// The fragment waits for others.
+    #[track_caller]
+    pub fn held(&self) {
+        assert_eq!(self.verdict, Verdict::Hold);
+        assert!(self.sent.is_empty() && self.punted.is_empty(), "{self:?}");
+    }
+
     #[track_caller]
     pub fn dropped_for(&self, reason: DropReason) {
         assert_eq!(self.verdict, Verdict::Drop(reason));
@@ -274,6 +289,20 @@ impl Rig {
         Outcome { verdict, sent, punted }
     }
 
+    /// Takes frames in one by one; all but the last are fragments that are held.
+    pub fn push_pieces(&mut self, link: LinkId, frames: &[Vec<u8>]) -> Outcome {
+        let (last, first) = frames.split_last().unwrap();
+        for frame in first {
+            self.push(link, frame).held();
+        }
+        self.push(link, last)
+    }
+
+    /// Fragments of a link dropped for a reason, at once or after they waited.
+    pub fn dropped(&self, link: LinkId, reason: DropReason) -> u64 {
+        self.counters.link(link).dropped_for(reason)
+    }
+
     /// Puts the file with another tail in force.
     pub fn reload(&mut self, tail: &str) {
         self.config = config_with(tail);
@@ -336,7 +365,7 @@ impl Rig {
     }
 
     fn ring_buffer(&self, frame: &[u8]) -> PacketBuf {
-        let mut packet = self.rings.take().unwrap();
+        let mut packet = self.rings.take_for(frame.len()).unwrap();
         assert_eq!(packet.home(), Home::Rings);
         assert!(packet.copy_from(frame));
         packet
