@@ -63,7 +63,7 @@ mod tests {
             .tcp(40_000, 25, 1000, 512);
         let mut frame = Vec::new();
         build(step).write(&mut frame, payload).unwrap();
-        let mut packet = PacketBuf::for_rings();
+        let mut packet = PacketBuf::small();
         assert!(packet.copy_from(&frame));
         let datagram = read(&packet);
         (packet, datagram)
