@@ -111,7 +111,7 @@ mod tick;
 mod upkeep;
 mod window;
 
-pub use engine::{Engine, OpenRequest, Revalidation, Standing, Translation, standing};
+pub use engine::{Engine, OpenRequest, Revalidation, Room, Standing, Translation, standing};
 pub use errors::PendingError;
 pub use flow::{Direction, Flow, NextHop};
 pub use forwards::{FORWARDS_MAX, Forward, ForwardError, Forwards, Hairpin};

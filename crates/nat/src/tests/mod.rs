@@ -12,6 +12,7 @@ use packet::{
 
 use crate::*;
 
+mod conformance;
 mod errors;
 mod esp;
 mod explicit;

@@ -6,6 +6,7 @@ mod frames;
 mod rig;
 
 mod allocations;
+mod conformance;
 mod egress;
 mod errors;
 mod fragments;
