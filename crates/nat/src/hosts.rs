@@ -63,6 +63,11 @@ impl Hosts {
         None
     }
 
+    /// Whether [`Self::acquire`] would count one more; counts nothing.
+    pub(crate) fn admits(&self, host: Ipv4Addr, max: u32) -> bool {
+        self.place(host, self.home(host)).is_some() && self.count(host) < max
+    }
+
     /// Counts one less.
     pub(crate) fn release(&self, slot: HostSlot) {
         if slot != HostSlot::NONE {
