@@ -3,7 +3,7 @@
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
-use crate::model::{Brand, Filtering, Overhead, Ping};
+use crate::model::{Brand, Filtering, Overhead, Ping, Pooling};
 
 // The file
 
@@ -25,6 +25,8 @@ pub const PATH_MAX: usize = 1023;
 
 // [wan]
 
+/// Most further external addresses, 1:1 ones among them: a /24.
+pub const WAN_ADDRESSES_MAX: usize = 256;
 /// The WAN answers pings, so that a line can be tested from outside (RFC 1122 §3.2.2.6).
 pub const PING: Ping = Ping::Answer;
 /// Smallest MTU: what every host must take (RFC 791 §3.1); also the least of an etherstub.
@@ -104,9 +106,13 @@ pub const DNS_HOSTS_MAX: usize = 4096;
 pub const TIMEOUT_UDP: Duration = Duration::from_secs(300);
 /// The least of it (RFC 4787 REQ-5).
 pub const TIMEOUT_UDP_FLOOR: Duration = Duration::from_secs(120);
+/// The least for a UDP mapping that only asks a DNS server, which may be short (RFC 4787 REQ-5a) but
+/// must outlive a resolver's wait for its answer (RFC 5452 §10).
+pub const TIMEOUT_UDP_DNS_FLOOR: Duration = Duration::from_secs(10);
 /// How long an established TCP connection lives idle, which is also the least (RFC 5382 REQ-5).
 pub const TIMEOUT_TCP_ESTABLISHED: Duration = Duration::from_secs(7440);
-/// How long a TCP connection may take to open or close, which is also the least (RFC 5382 REQ-5).
+/// How long a TCP connection may take to open or close, which is also the least (RFC 5382 REQ-5, RFC
+/// 7857 §2.1).
 pub const TIMEOUT_TCP_TRANSITORY: Duration = Duration::from_secs(240);
 /// How long an ICMP query session lives idle, which is also the least (RFC 5508 REQ-2).
 pub const TIMEOUT_ICMP: Duration = Duration::from_secs(60);
@@ -125,6 +131,12 @@ pub const MAPPINGS_PER_HOST_MAX: usize = 16_384;
 pub const MAPPINGS_PER_HOST_MIN: u64 = 64;
 /// Most mappings per host: every port of TCP, UDP and ICMP.
 pub const MAPPINGS_PER_HOST_LIMIT: u64 = 3 * 65_536;
+/// All flows of a host have one external address (RFC 4787 REQ-2, RFC 6888 REQ-2).
+pub const POOLING: Pooling = Pooling::Paired;
+/// Most exemptions from translation: each new flow to the WAN walks them.
+pub const EXEMPTIONS_MAX: usize = 64;
+/// Most hosts with a filtering of their own: every reservation of one LAN.
+pub const NAT_HOSTS_MAX: usize = RESERVATIONS_MAX;
 /// Smallest MSS: the default of TCP over IPv4 (RFC 9293 §3.7.1).
 pub const MSS_MIN: u16 = 536;
 /// Largest MSS: the largest MTU without IPv4 and TCP headers.

@@ -6,6 +6,7 @@
 //! recognised.
 
 mod forward;
+mod nat;
 mod rate;
 mod zone;
 
@@ -21,6 +22,7 @@ use serde::{Serialize, Serializer};
 
 pub use forward::{Forward, ForwardHost, ForwardProtocol, ForwardTarget, ParseForwardError};
 pub(crate) use forward::{ForwardWord, parse_ports};
+pub use nat::{Exemption, HostFiltering, Nat, NatTimeouts, Pooling, ProtocolQuotas, StaticNat};
 pub use rate::{ParseRateError, Rate};
 pub use zone::{Brand, Platform, Zone, ZoneCaps, ZoneLink};
 
@@ -63,6 +65,9 @@ pub struct Wan {
     pub link: String,
     /// Where its address comes from.
     pub mode: WanMode,
+    /// Further external addresses, usable while the link has its own; disjoint.
+    #[serde(serialize_with = "as_texts")]
+    pub addresses: Vec<AddressRange>,
     /// Whether the WAN address answers echo requests.
     pub ping: Ping,
     /// Rates to shape to; absent: not shaped.
@@ -302,10 +307,18 @@ impl AddressRange {
     pub fn contains(&self, address: Ipv4Addr) -> bool {
         (self.first..=self.last).contains(&address)
     }
+
+    /// Every address.
+    pub fn iter(&self) -> impl Iterator<Item = Ipv4Addr> + use<> {
+        (self.first.to_bits()..=self.last.to_bits()).map(Ipv4Addr::from_bits)
+    }
 }
 
 impl fmt::Display for AddressRange {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.first == self.last {
+            return self.first.fmt(f);
+        }
         write!(f, "{}-{}", self.first, self.last)
     }
 }
@@ -359,23 +372,6 @@ pub struct DnsHost {
     pub address: Ipv4Addr,
 }
 
-/// Address translation.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Nat {
-    /// What happens to the MSS of TCP connections through the WAN.
-    pub mss_clamp: MssClamp,
-    /// How long idle state lives.
-    pub timeouts: NatTimeouts,
-    /// Whether timeouts may be shorter than the RFCs allow.
-    pub short_timeouts: ShortTimeouts,
-    /// Most sessions at once; absent: sized from memory by routerd.
-    pub sessions_max: Option<usize>,
-    /// Most mappings that one host may hold (RFC 6888 REQ-4).
-    pub mappings_per_host_max: usize,
-    /// Whether hosts reach each other through the WAN address (RFC 4787 REQ-9).
-    pub hairpinning: Hairpinning,
-}
-
 /// What happens to the MSS option of SYN segments through the WAN.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -386,23 +382,6 @@ pub enum MssClamp {
     Off,
     /// Lowered to this many bytes.
     Value(u16),
-}
-
-/// How long idle state lives.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-pub struct NatTimeouts {
-    /// UDP mappings (RFC 4787 REQ-5).
-    #[serde(serialize_with = "as_duration")]
-    pub udp: Duration,
-    /// Established TCP connections (RFC 5382 REQ-5).
-    #[serde(serialize_with = "as_duration")]
-    pub tcp_established: Duration,
-    /// TCP connections that open or close (RFC 5382 REQ-5).
-    #[serde(serialize_with = "as_duration")]
-    pub tcp_transitory: Duration,
-    /// ICMP query sessions (RFC 5508 REQ-2).
-    #[serde(serialize_with = "as_duration")]
-    pub icmp: Duration,
 }
 
 /// Whether timeouts may be shorter than the RFCs allow.
@@ -520,6 +499,31 @@ impl Config {
         crate::read::check_added(forward, self)
     }
 
+    /// The external addresses that hosts share beside the link's own, in order, where the link has
+    /// `own`: those of `[wan] addresses` that can be a host's there and no 1:1 address.
+    pub fn pool_addresses(&self, own: Ipv4Net) -> impl Iterator<Item = Ipv4Addr> {
+        let listed = self.wan.addresses.iter().flat_map(AddressRange::iter);
+        listed.filter(move |address| {
+            is_further(own, *address) && self.nat.statics.iter().all(|one| one.external != *address)
+        })
+    }
+
+    /// The 1:1 addresses, where the link has `own`.
+    pub fn static_addresses(&self, own: Ipv4Net) -> impl Iterator<Item = &StaticNat> {
+        self.nat.statics.iter().filter(move |one| is_further(own, one.external))
+    }
+
+    /// All external addresses beside the WAN link's own, shared and 1:1, in order and each once.
+    #[must_use]
+    pub fn further_addresses(&self) -> Vec<Ipv4Addr> {
+        let listed = self.wan.addresses.iter().flat_map(AddressRange::iter);
+        let statics = self.nat.statics.iter().map(|one| one.external);
+        let mut all: Vec<Ipv4Addr> = listed.chain(statics).collect();
+        all.sort_unstable();
+        all.dedup();
+        all
+    }
+
     /// The address of a forward's host, as far as the file knows it: reservations first, then DNS
     /// hosts.
     #[must_use]
@@ -534,6 +538,15 @@ impl Config {
     }
 }
 
+/// Whether an external address can be used where the WAN link has `own`: a lease may turn out to be
+/// that address, or to make it the one of the subnet or of all its hosts.
+#[must_use]
+pub fn is_further(own: Ipv4Net, address: Ipv4Addr) -> bool {
+    let is_special =
+        own.prefix_len() < 31 && (address == own.network() || address == own.broadcast());
+    address != own.addr() && !is_special
+}
+
 /// Whether two prefixes share an address; host bits do not matter.
 pub(crate) fn overlap(a: Ipv4Net, b: Ipv4Net) -> bool {
     a.contains(&b.network()) || b.contains(&a.network())
@@ -541,6 +554,10 @@ pub(crate) fn overlap(a: Ipv4Net, b: Ipv4Net) -> bool {
 
 fn as_text<T: fmt::Display, S: Serializer>(value: &T, to: S) -> Result<S::Ok, S::Error> {
     to.collect_str(value)
+}
+
+fn as_texts<T: fmt::Display, S: Serializer>(values: &[T], to: S) -> Result<S::Ok, S::Error> {
+    to.collect_seq(values.iter().map(ToString::to_string))
 }
 
 fn option_as_text<T: fmt::Display, S: Serializer>(

@@ -32,6 +32,7 @@ mode = "dhcp"
 #hostname = "router"          # option 12
 client_id = "none"            # option 61: none, mac, duid, text:..., hex:...
 reject = []                   # ignore offers from or in these prefixes, such as "192.168.100.0/24"
+addresses = []                # further external addresses: "198.51.100.8-198.51.100.11"
 ping = {ping}                   # answer echo requests to the WAN address
 #mtu = {mtu}                   # default: what the lease or the link says
 #mac = "02:08:20:0a:0b:00"    # for the vNIC that `routerctl zone` makes
@@ -115,18 +116,45 @@ fn nat() -> String {
 mss_clamp = "auto"            # from the WAN's MTU; or "off", or bytes from {mss_min} to {mss_max}
 #sessions_max = 1000000       # default: sized from memory
 mappings_per_host_max = {mappings}
+#mappings_per_host_max_tcp = 8192    # of one protocol; default: only that of all
+#mappings_per_host_max_udp = 8192
+#mappings_per_host_max_icmp = 512
+pooling = "{pooling}"            # or "any": an address without free ports borrows from another
 hairpinning = true            # hosts reach each other through the WAN address
 allow_short_timeouts = false  # accept timeouts below the floors of the RFCs
 
 [nat.timeouts]
 udp = "{udp}"                    # at least {udp_floor} (RFC 4787 REQ-5)
+#udp_dns = "30s"              # to port 53; at least {dns_floor}, default: that of udp
 tcp_established = "{established}"     # at least that (RFC 5382 REQ-5)
 tcp_transitory = "{transitory}"         # at least that (RFC 5382 REQ-5)
+#tcp_opening = "{transitory}"           # default: tcp_transitory (RFC 7857 §2.1)
+#tcp_closing = "{transitory}"           # default: tcp_transitory
 icmp = "{icmp}"                   # at least that (RFC 5508 REQ-2)
+
+# An external address for one host alone: every protocol, ports kept.
+#[[nat.static]]
+#external = "198.51.100.5"
+#internal = "10.0.0.9"        # or the name of a reservation
+#inbound = false              # whether flows may be opened from outside
+
+# What leaves by the WAN untranslated.
+#[[nat.exempt]]
+#destination = "172.16.0.0/12"
+#source = "10.0.0.0/24"       # default: every address
+#protocol = "tcp"             # or "udp", "both"; default: every protocol
+#port = 443                   # or a range; default: every port
+
+# A filtering for one host, in place of its LAN's.
+#[[nat.host]]
+#host = "web"                 # or an address
+#filtering = "endpoint-independent"
 "##,
         mss_min = defaults::MSS_MIN,
         mss_max = defaults::MSS_MAX,
         mappings = defaults::MAPPINGS_PER_HOST_MAX,
+        pooling = defaults::POOLING.as_str(),
+        dns_floor = shown(defaults::TIMEOUT_UDP_DNS_FLOOR),
         udp = shown(defaults::TIMEOUT_UDP),
         udp_floor = shown(defaults::TIMEOUT_UDP_FLOOR),
         established = shown(defaults::TIMEOUT_TCP_ESTABLISHED),
@@ -141,6 +169,7 @@ fn forwards_and_policy() -> String {
 #[[forward]]
 #protocol = "tcp"             # or "udp", "both"
 #port = 8080                  # or a range: "27000-27015"
+#address = "198.51.100.5"     # one of [wan] addresses; default: the link's own
 #to = "web:80"                # reservation, DNS host or address; without port: the external one
 
 # Rules about new flows from a LAN; the first that matches decides. Without one, a LAN may open

@@ -4,6 +4,7 @@
 //! What is optional and wrong is reported and taken as absent, so that the rest can still be
 //! checked.
 
+mod externals;
 mod forward;
 mod lan;
 mod nat;
@@ -21,6 +22,8 @@ use crate::defaults;
 use crate::document::{Problems, Section};
 use crate::fault::Fault;
 use crate::model::{Config, Lan, overlap};
+
+use externals::Externals;
 
 pub(crate) use forward::check_added;
 
@@ -57,10 +60,15 @@ pub(crate) fn config(mut root: Section<'_>) -> Option<Config> {
         lan::check_reach(&lans, problems);
     }
 
-    let forwards = forward::forwards(root.sections("forward", defaults::FORWARDS_MAX));
+    externals::check(wan.as_ref(), &nat, &lans, problems);
+
+    let externals = wan.as_ref().map(|read| Externals::of(&read.wan, &nat.nat));
+    let sections = root.sections("forward", defaults::FORWARDS_MAX);
+    let forwards = forward::forwards(sections, externals.as_ref());
     let policy = forward::policy(root.section("policy"), lans_known.then_some(&lans[..]));
     if hosts_known {
         forward::check_targets(&forwards, &lans, &dns.dns, problems);
+        nat::check_hosts(&nat, &lans, &dns.dns, problems);
     }
     let zone = root
         .section_if_present("zone")
@@ -72,7 +80,7 @@ pub(crate) fn config(mut root: Section<'_>) -> Option<Config> {
         wan: wan?.wan,
         lans: lans.into_iter().map(|read| read.lan).collect(),
         dns: dns.dns,
-        nat,
+        nat: nat.nat,
         forwards: forwards.into_iter().map(|forward| forward.value).collect(),
         policy,
         zone: match zone {

@@ -3,9 +3,11 @@
 use std::net::Ipv4Addr;
 
 use flow_table::{Hit, Pass};
-use packet::{External, Instant, Internal, Protocol};
+use packet::{External, Instant, Internal, LinkId, Protocol};
 
-use crate::flow::{Direction, HOLDS_CONTACT, HOLDS_MAPPING, HOLDS_TARGET, UNANSWERED};
+use crate::flow::{
+    DIRECTION, Direction, HOLDS_CONTACT, HOLDS_MAPPING, HOLDS_TARGET, UNADMITTED, UNANSWERED,
+};
 use crate::hosts::HostSlot;
 use crate::mapping::{ContactKey, Mapping, MappingKey};
 use crate::tables::{SessionHit, Tables};
@@ -29,15 +31,23 @@ pub(crate) struct Bonds {
 pub(crate) struct Bond {
     pub(crate) internal: Internal,
     pub(crate) external: External,
+    /// Where the internal endpoint is.
+    pub(crate) lan: LinkId,
 }
 
 impl Bonds {
     pub(crate) fn of(hit: &SessionHit<'_>) -> Self {
         let (key, flow) = (hit.key_at(0).0, hit.value_at(0));
-        let initiator =
-            Bond { internal: Internal(key.source()), external: External(flow.source()) };
-        let target =
-            Bond { internal: Internal(flow.destination()), external: External(key.destination()) };
+        let initiator = Bond {
+            internal: Internal(key.source()),
+            external: External(flow.source()),
+            lan: flow.ingress(),
+        };
+        let target = Bond {
+            internal: Internal(flow.destination()),
+            external: External(key.destination()),
+            lan: flow.next_hop().egress,
+        };
         let (mapping, target) = match flow.direction() {
             Direction::Outbound => (Some(initiator), None),
             Direction::Inbound => (Some(target), None),
@@ -51,20 +61,29 @@ impl Bonds {
     /// Whether the policy still lets each external endpoint of a session stand for its internal
     /// one.
     pub(crate) fn agrees_with(&self, policy: &Policy) -> bool {
-        let agrees = |bond: Option<Bond>, holds: u8| {
-            bond.is_none_or(|bond| {
-                policy.external == Some(bond.external.0.address)
-                    && match policy.forward_to(self.protocol, bond.external) {
-                        Some(internal) => internal == bond.internal,
-                        // A held mapping stays in its table: nothing to look up.
-                        None => {
-                            self.has(holds)
-                                && policy.is_dynamic(self.protocol, bond.external.0.port)
-                        }
-                    }
-            })
-        };
-        agrees(self.mapping, HOLDS_MAPPING) && agrees(self.target, HOLDS_TARGET)
+        let is_inbound = self.traits & DIRECTION == Direction::Inbound as u8;
+        let came_in =
+            [self.mapping.filter(|_| is_inbound), self.target.filter(|_| !self.has(UNADMITTED))];
+        self.mapping.is_none_or(|bond| self.stands(bond, HOLDS_MAPPING, policy))
+            && self.target.is_none_or(|bond| self.stands(bond, HOLDS_TARGET, policy))
+            && came_in
+                .iter()
+                .flatten()
+                .all(|bond| !policy.refuses_strangers(self.protocol, bond.external))
+    }
+
+    fn stands(&self, bond: Bond, holds: u8, policy: &Policy) -> bool {
+        let Bond { internal, external, lan } = bond;
+        if let Some(bound) = policy.forward_to(self.protocol, external) {
+            return bound == internal;
+        }
+        if let Some((bound, _)) = policy.static_to(external) {
+            return bound == internal;
+        }
+        // A held mapping stays in its table: nothing to look up.
+        self.has(holds)
+            && policy.may_stand(external.0.address, internal.0.address, lan)
+            && policy.is_dynamic(self.protocol, external)
     }
 
     /// What a session holds now: one from outside holds its mapping only when it was answered. For

@@ -9,7 +9,7 @@
 //! - **Mappings**: internal ↔ external endpoint, per protocol, whatever the remote endpoint (EIM;
 //!   RFC 2663 calls this a binding). Inserting the external key *if absent* is the allocation of
 //!   the port, so no two internal endpoints ever share one. A [`Forward`] is a mapping that exists
-//!   without an entry.
+//!   without an entry, and so is each port of a 1:1 address ([`Static`]).
 //! - **Sessions**: mapping × remote endpoint. One entry, two keys, one cache line per direction
 //!   that holds the compiled rewrite: [`Flow`]. Side 0 is the direction of the first packet.
 //!
@@ -19,6 +19,7 @@
 //!   inbound     R > E    outside     R > A                A > R    inside      E > R
 //!   hairpin     A > E2   inside      E > B                B > E    inside      E2 > A
 //!   routed      A > B    inside      A > B                B > A    inside      B > A
+//!   exempt      A > R    inside      A > R                R > A    outside     R > A
 //! ```
 //!
 //! Side 1's key is side 0's translated packet reversed, and its rewrite the original packet
@@ -51,18 +52,23 @@
 //! way: after a restart connections from inside live on if port preservation gives them the
 //! external port that they had.
 //!
+//! **Addresses.** All flows of a host share one external address: its 1:1 address, or the one that
+//! [`Pool`] pairs it with. The router itself uses the interface's own. An [`Exemption`] takes flows
+//! out of the translation; their answers come back by the session, and by nothing else.
+//!
 //! **Change of address.** A mapping belongs to the external address it was made under. Under a
-//! policy with another one its sessions are found void on their next packet and opened anew under
-//! the new address; those that stay silent expire.
+//! policy that gives its host another one its sessions are found void on their next packet and
+//! opened anew under the new address; those that stay silent expire.
 //!
 //! **Threads.** One [`Engine`] per worker; sans-IO, no locks, no allocation after [`Tables::new`].
 //! Anyone reads. Entries are inserted and removed by the worker that owns their slot; others change
 //! counts and flags in them, each a single atomic word. A session that another worker's packet
 //! shows to be void is condemned, and removed by its owner.
 //!
-//! **Limits.** Sessions: as many as the tables were made for. Mappings: every port of two
-//! addresses. Mappings per host: [`Policy::mappings_per_host_max`], over 16,384 hosts. Forwards:
-//! [`FORWARDS_MAX`]. Work per new flow: about a thousand ports looked at, and that only when nearly
+//! **Limits.** Sessions: as many as the tables were made for. Mappings: every port of the addresses
+//! that they were made for, and of one more. Mappings per host: [`Policy::mappings_per_host_max`],
+//! over 16,384 hosts. Addresses: [`POOL_MAX`], [`STATICS_MAX`]. Forwards: [`FORWARDS_MAX`].
+//! Exemptions: [`EXEMPTIONS_MAX`]. Work per new flow: about a thousand ports looked at, and that only when nearly
 //! all are taken.
 //!
 //! Non-goals: ALGs (RFC 4787 REQ-10), port overloading, fragments (dropped by `packet`),
@@ -71,14 +77,17 @@
 mod bonds;
 mod engine;
 mod errors;
+mod exempt;
 mod flow;
 mod forwards;
 mod hosts;
 mod mapping;
 mod plan;
 mod policy;
+mod pool;
 mod ports;
 mod state;
+mod statics;
 mod tables;
 #[cfg(test)]
 mod tests;
@@ -86,8 +95,11 @@ mod tick;
 mod upkeep;
 
 pub use engine::{Engine, OpenRequest, Revalidation, Standing, Translation, standing};
+pub use exempt::{EXEMPTIONS_MAX, Exemption};
 pub use flow::{Direction, Flow, NextHop};
 pub use forwards::{FORWARDS_MAX, Forward, ForwardError, Forwards};
-pub use policy::{Filtering, Policy, ReservedPorts, Timeouts};
+pub use policy::{Filtering, HostFilterings, Policy, ProtocolQuotas, ReservedPorts, Timeouts};
+pub use pool::{POOL_MAX, Pool, Pooling};
 pub use state::{State, observe_tcp};
+pub use statics::{Inbound, STATICS_MAX, Static, StaticError, Statics};
 pub use tables::{SessionHit, SessionInfo, SessionKey, Stats, Tables};

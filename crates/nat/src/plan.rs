@@ -1,6 +1,8 @@
 //! What a new session will be: its keys, its rewrites, and the mappings it counts on, already held.
 
-use flow_table::{InsertError, Keep, Pass};
+use std::net::Ipv4Addr;
+
+use flow_table::{Hit, InsertError, Keep, Pass};
 use packet::header::tcp;
 use packet::{
     Datagram, DropReason, Endpoint, External, FlowKey, IcmpKind, Instant, Internal, L4, LinkId,
@@ -30,6 +32,8 @@ pub(crate) struct Plan {
     /// Its endpoints when it leaves.
     source: Endpoint,
     destination: Endpoint,
+    /// Where the answers arrive.
+    answers: Side,
     traits: u8,
     mapping: Option<Bond>,
     target: Option<Bond>,
@@ -39,11 +43,8 @@ impl Plan {
     /// The key of the first packet's direction, and that of the other: the translated packet,
     /// reversed.
     pub(crate) fn keys(&self) -> [FlowKey; 2] {
-        let side = match self.traits & DIRECTION {
-            outbound if outbound == Direction::Outbound as u8 => Side::Outside,
-            _ => Side::Inside,
-        };
-        [self.key, FlowKey::new(self.key.protocol(), self.destination, self.source, side)]
+        let Plan { key, source, destination, answers, .. } = *self;
+        [key, FlowKey::new(key.protocol(), destination, source, answers)]
     }
 
     pub(crate) fn traits(&self) -> u8 {
@@ -97,6 +98,24 @@ struct Standin {
     is_held: bool,
 }
 
+/// A mapping to be made.
+struct Allocation {
+    protocol: Protocol,
+    internal: Internal,
+    lan: LinkId,
+    slot: HostSlot,
+    /// Its internal key.
+    name: MappingKey,
+}
+
+/// How a mapping came about.
+enum Allocated<'p> {
+    /// It was made, and is held.
+    Made(External),
+    /// Another worker made it meanwhile.
+    Found(Hit<'p, MappingKey, Mapping>),
+}
+
 impl Engine {
     /// Plans a session and holds what it counts on.
     pub(crate) fn plan(
@@ -111,7 +130,8 @@ impl Engine {
             Translation::Outbound => self.plan_outbound(pass, request, policy, now),
             Translation::Inbound(internal) => {
                 first_segment(datagram)?;
-                let bond = Bond { internal, external: External(datagram.destination) };
+                let external = External(datagram.destination);
+                let bond = Bond { internal, external, lan: request.forward.egress };
                 // It holds the mapping when it is answered, see `upkeep`.
                 let enter: (u8, fn(&Mapping) -> bool) = (HOLDS_MAPPING, Mapping::is_held);
                 let protocol = datagram.protocol();
@@ -119,7 +139,8 @@ impl Engine {
                     | self.enter_target(pass, protocol, bond, policy, enter)?;
                 let key = datagram.key(Side::Outside);
                 let (source, destination) = (datagram.source, internal.0);
-                Ok(Plan { key, source, destination, traits, mapping: Some(bond), target: None })
+                let (answers, mapping) = (Side::Inside, Some(bond));
+                Ok(Plan { key, source, destination, answers, traits, mapping, target: None })
             }
             Translation::Hairpin(internal) => {
                 first_segment(datagram)?;
@@ -132,7 +153,12 @@ impl Engine {
                     return Err(DropReason::Land);
                 }
                 let key = datagram.key(Side::Inside);
-                Ok(Plan { key, source, destination, traits, mapping: None, target: None })
+                let answers = match request.forward.egress {
+                    LinkId::WAN => Side::Outside,
+                    _ => Side::Inside,
+                };
+                let (mapping, target) = (None, None);
+                Ok(Plan { key, source, destination, answers, traits, mapping, target })
             }
         }
     }
@@ -154,8 +180,9 @@ impl Engine {
             key: datagram.key(Side::Inside),
             source: standin.external.0,
             destination: datagram.destination,
+            answers: Side::Outside,
             traits,
-            mapping: Some(Bond { internal, external: standin.external }),
+            mapping: Some(Bond { internal, external: standin.external, lan: request.ingress }),
             target: None,
         };
         self.hold_contact(pass, &mut plan, request.ingress, policy, now)?;
@@ -172,9 +199,11 @@ impl Engine {
     ) -> Result<Plan, DropReason> {
         let datagram = request.datagram;
         let protocol = datagram.protocol();
-        let target = Bond { internal, external: External(datagram.destination) };
+        let external = External(datagram.destination);
+        let target = Bond { internal, external, lan: request.forward.egress };
         let mut plan = self.plan_outbound(pass, request, policy, now)?;
         plan.destination = internal.0;
+        plan.answers = Side::Inside;
         plan.traits = plan.traits & !DIRECTION | Direction::Hairpin as u8;
         let [key, reverse] = plan.keys();
         let joined = if key == reverse {
@@ -193,16 +222,17 @@ impl Engine {
             }
         }
         let remote = plan.source.address;
-        if plan.traits & HOLDS_TARGET != 0
-            && !self.admits_at(pass, protocol, target, remote, policy)
-        {
-            plan.traits |= UNADMITTED;
-        }
+        let is_admitted = if plan.traits & HOLDS_TARGET != 0 {
+            self.admits_at(pass, protocol, target, remote, policy)
+        } else {
+            !policy.refuses_strangers(protocol, target.external)
+        };
+        plan.traits |= if is_admitted { 0 } else { UNADMITTED };
         Ok(plan)
     }
 
-    /// The way to an internal endpoint by its external one: a forward's, or a mapping that `enter`
-    /// finds usable, which gives the session the trait `holds`.
+    /// The way to an internal endpoint by its external one: a forward's, a 1:1 address's, or a
+    /// mapping that `enter` finds usable, which gives the session the trait `holds`.
     fn enter_target(
         &self,
         pass: &Pass<'_>,
@@ -211,11 +241,14 @@ impl Engine {
         policy: &Policy,
         (holds, enter): (u8, fn(&Mapping) -> bool),
     ) -> Result<u8, DropReason> {
+        let bound = policy
+            .forward_to(protocol, bond.external)
+            .or_else(|| policy.static_to(bond.external).map(|(internal, _)| internal));
+        if let Some(internal) = bound {
+            return if internal == bond.internal { Ok(0) } else { Err(DropReason::NoMapping) };
+        }
         if protocol == Protocol::Icmp {
             return Err(DropReason::NoMapping);
-        }
-        if let Some(internal) = policy.forward_to(protocol, bond.external) {
-            return if internal == bond.internal { Ok(0) } else { Err(DropReason::NoMapping) };
         }
         let hit = self.tables.mapping_of(pass, protocol, bond).ok_or(DropReason::NoMapping)?;
         if enter(hit.value_at(0)) { Ok(holds) } else { Err(DropReason::NoMapping) }
@@ -226,12 +259,13 @@ impl Engine {
         pass: &Pass<'_>,
         protocol: Protocol,
         target: Bond,
-        remote: std::net::Ipv4Addr,
+        remote: Ipv4Addr,
         policy: &Policy,
     ) -> bool {
         let key = MappingKey::external(protocol, target.external);
         self.tables.mappings.lookup(pass, &key).is_some_and(|hit| {
-            let filtering = policy.filtering_of(hit.value_at(0).lan());
+            let host = target.internal.0.address;
+            let filtering = policy.filtering_of(hit.value_at(0).lan(), host);
             self.tables.admits(pass, filtering, protocol, target.external, remote)
         })
     }
@@ -246,7 +280,8 @@ impl Engine {
         policy: &Policy,
         now: Instant,
     ) -> Result<(), DropReason> {
-        let filters = policy.filtering_of(lan) == Filtering::AddressDependent;
+        let host = plan.key.source().address;
+        let filters = policy.filtering_of(lan, host) == Filtering::AddressDependent;
         let Some(bond) = plan.mapping.filter(|_| filters && plan.traits & HOLDS_MAPPING != 0)
         else {
             return Ok(());
@@ -267,8 +302,8 @@ impl Engine {
         Ok(())
     }
 
-    /// The external endpoint of an internal one: that of its forward, of its mapping, or of a new
-    /// mapping.
+    /// The external endpoint of an internal one: that of its 1:1 address, of its forward, of its
+    /// mapping, or of a new mapping.
     fn stand_in(
         &mut self,
         pass: &Pass<'_>,
@@ -277,23 +312,34 @@ impl Engine {
         lan: LinkId,
         policy: &Policy,
     ) -> Result<Standin, DropReason> {
+        if let Some(external) = policy.static_of(internal) {
+            // A forward may have taken the port for another endpoint.
+            let taker = policy.forward_to(protocol, external).filter(|to| *to != internal);
+            return match taker {
+                Some(_) => Err(DropReason::PortsExhausted),
+                None => Ok(Standin { external, is_held: false }),
+            };
+        }
         if let Some(external) = policy.forward_of(protocol, internal) {
             return Ok(Standin { external, is_held: false });
         }
-        let address = policy.external.ok_or(DropReason::WanDown)?;
-        let key = MappingKey::internal(protocol, internal, address);
+        let pair = policy.paired(internal.0.address, lan).ok_or(DropReason::WanDown)?;
+        let key = MappingKey::internal(protocol, internal, pair);
         let external = match self.tables.mappings.lookup(pass, &key) {
             Some(hit) => {
                 let external = External(hit.key_at(1).endpoint());
-                if !policy.is_dynamic(protocol, external.0.port) {
-                    // A forward or service took the port. Its sessions end one by one, then the
-                    // mapping can go.
+                let address = external.0.address;
+                if !policy.is_dynamic(protocol, external)
+                    || !policy.may_stand(address, internal.0.address, lan)
+                {
+                    // A forward or service took the port, or the pool no longer has the address.
+                    // Its sessions end one by one, then the mapping can go.
                     if self.owners.mappings.owns(hit.id()) && hit.value_at(0).kill() {
                         self.owners.mappings.remove(pass, hit.id());
                     }
                     return Err(DropReason::PortsExhausted);
                 }
-                self.hold(hit.value_at(0), internal, lan, policy)?;
+                self.hold(hit.value_at(0), protocol, internal, lan, policy)?;
                 external
             }
             None => self.allocate(pass, protocol, internal, lan, policy)?,
@@ -305,6 +351,7 @@ impl Engine {
     fn hold(
         &self,
         mapping: &Mapping,
+        protocol: Protocol,
         internal: Internal,
         lan: LinkId,
         policy: &Policy,
@@ -312,7 +359,7 @@ impl Engine {
         if mapping.join() {
             return Ok(());
         }
-        let slot = self.host_slot(internal, lan, policy)?;
+        let slot = self.host_slot(protocol, internal, lan, policy)?;
         if mapping.wake(slot) {
             return Ok(());
         }
@@ -324,6 +371,7 @@ impl Engine {
 
     fn host_slot(
         &self,
+        protocol: Protocol,
         internal: Internal,
         lan: LinkId,
         policy: &Policy,
@@ -331,11 +379,13 @@ impl Engine {
         if lan == LinkId::LOCAL {
             return Ok(HostSlot::NONE);
         }
-        let slot = self.tables.hosts.acquire(internal.0.address, policy.mappings_per_host_max);
+        let slot = self.tables.hosts.acquire(internal.0.address, protocol, policy);
         slot.ok_or(DropReason::HostQuota)
     }
 
-    /// Makes a mapping. Inserting its external key *is* the allocation of the port.
+    /// Makes a mapping, under the address that the host is paired with, or another if pooling allows
+    /// and that has no port left. Its internal name has the paired address in either case, so that
+    /// an endpoint has one mapping.
     fn allocate(
         &mut self,
         pass: &Pass<'_>,
@@ -344,29 +394,26 @@ impl Engine {
         lan: LinkId,
         policy: &Policy,
     ) -> Result<External, DropReason> {
-        let address = policy.external.ok_or(DropReason::WanDown)?;
-        let slot = self.host_slot(internal, lan, policy)?;
-        let key = MappingKey::internal(protocol, internal, address);
+        let own = policy.external.ok_or(DropReason::WanDown)?;
+        let host = internal.0.address;
+        let pair = policy.paired(host, lan).ok_or(DropReason::WanDown)?;
+        let slot = self.host_slot(protocol, internal, lan, policy)?;
+        let name = MappingKey::internal(protocol, internal, pair);
+        let allocation = Allocation { protocol, internal, lan, slot, name };
         let mut refusal = DropReason::PortsExhausted;
-        for port in Candidates::new(internal.0.port, &mut self.rng) {
-            if !policy.is_dynamic(protocol, port) {
-                continue;
-            }
-            let external = External(Endpoint::new(address, port));
-            let keys = [key, MappingKey::external(protocol, external)];
-            let values = [(); 2].map(|()| Mapping::held(slot, lan));
-            match self.owners.mappings.insert(pass, keys, values) {
-                Ok(_) => return Ok(external),
-                Err(InsertError::Exists { side: 0, hit }) => {
-                    // Another worker made it meanwhile.
-                    self.tables.hosts.release(slot);
-                    self.hold(hit.value_at(0), internal, lan, policy)?;
-                    return Ok(External(hit.key_at(1).endpoint()));
-                }
-                Err(InsertError::Exists { .. } | InsertError::BucketFull) => {}
-                Err(InsertError::Full) => {
-                    refusal = DropReason::MappingTableFull;
+        let others = policy.pool.choices(own, host).skip(1).filter(|_| lan != LinkId::LOCAL);
+        for address in std::iter::once(pair).chain(others) {
+            match self.allocate_at(pass, address, &allocation, policy) {
+                Err(DropReason::PortsExhausted) => {}
+                Err(reason) => {
+                    refusal = reason;
                     break;
+                }
+                Ok(Allocated::Made(external)) => return Ok(external),
+                Ok(Allocated::Found(hit)) => {
+                    self.tables.hosts.release(slot);
+                    self.hold(hit.value_at(0), protocol, internal, lan, policy)?;
+                    return Ok(External(hit.key_at(1).endpoint()));
                 }
             }
         }
@@ -377,6 +424,32 @@ impl Engine {
         Err(refusal)
     }
 
+    /// Takes a port of an address. Inserting the external key *is* the allocation of the port.
+    fn allocate_at<'p>(
+        &mut self,
+        pass: &'p Pass<'_>,
+        address: Ipv4Addr,
+        allocation: &Allocation,
+        policy: &Policy,
+    ) -> Result<Allocated<'p>, DropReason> {
+        let Allocation { protocol, internal, lan, slot, name } = *allocation;
+        for port in Candidates::new(internal.0.port, &mut self.rng) {
+            let external = External(Endpoint::new(address, port));
+            if !policy.is_dynamic(protocol, external) {
+                continue;
+            }
+            let keys = [name, MappingKey::external(protocol, external)];
+            let values = [(); 2].map(|()| Mapping::held(slot, lan));
+            match self.owners.mappings.insert(pass, keys, values) {
+                Ok(_) => return Ok(Allocated::Made(external)),
+                Err(InsertError::Exists { side: 0, hit }) => return Ok(Allocated::Found(hit)),
+                Err(InsertError::Exists { .. } | InsertError::BucketFull) => {}
+                Err(InsertError::Full) => return Err(DropReason::MappingTableFull),
+            }
+        }
+        Err(DropReason::PortsExhausted)
+    }
+
     /// Gives up mappings at rest before their time.
     fn reclaim(&mut self, pass: &Pass<'_>) {
         self.owners
@@ -385,14 +458,14 @@ impl Engine {
     }
 }
 
-/// TCP from outside opens a session with a SYN only.
+/// TCP from outside opens a session with a SYN only, ICMP with a query (to a 1:1 address).
 pub(crate) fn first_segment(datagram: &Datagram) -> Result<(), DropReason> {
     match datagram.transport {
         L4::Tcp { flags, .. } if flags & (tcp::SYN | tcp::ACK) != tcp::SYN => {
             Err(DropReason::TcpNoSession)
         }
-        L4::Tcp { .. } | L4::Udp => Ok(()),
-        L4::Icmp(_) => Err(DropReason::NoMapping),
+        L4::Tcp { .. } | L4::Udp | L4::Icmp(IcmpKind::Request) => Ok(()),
+        L4::Icmp(IcmpKind::Reply | IcmpKind::Error) => Err(DropReason::NoMapping),
     }
 }
 

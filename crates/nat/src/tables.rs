@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use flow_table::{Domain, EntryId, Hit, Key, Owner, Pass, Table, mix};
 use packet::{
-    Datagram, DropReason, Endpoint, External, FlowKey, Instant, Internal, Protocol, Side,
+    Datagram, DropReason, Endpoint, External, FlowKey, IcmpKind, Instant, Internal, L4, Protocol,
+    Side,
 };
 
 use crate::flow::{Direction, Flow};
@@ -13,11 +14,11 @@ use crate::hosts::Hosts;
 use crate::mapping::{Contact, ContactKey, Mapping, MappingKey};
 use crate::plan::first_segment;
 use crate::state::{State, life};
-use crate::{Engine, Policy, Timeouts};
+use crate::{Engine, Inbound, Policy, Timeouts};
 
-/// Most mappings that can exist or rest at once: every port of one external address and protocol,
-/// twice, for the time in which an old and a new address overlap.
-const MAPPINGS_MAX: usize = 2 * 3 * 65_536;
+/// Most mappings of one external address that can exist or rest at once: every port of every
+/// protocol.
+const MAPPINGS_PER_ADDRESS: usize = Protocol::ALL.len() * 65_536;
 
 /// A [`FlowKey`] in the session table.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -58,8 +59,18 @@ pub(crate) struct Owners {
 }
 
 impl Tables {
-    /// Makes tables for `sessions` sessions, and an engine for each of `workers` workers, in order
-    /// of [`packet::WorkerId`]. All memory is reserved here, though the system only hands it out
+    /// Makes tables for `sessions` sessions under one external address, and an engine for each of
+    /// `workers` workers, in order of [`packet::WorkerId`].
+    ///
+    /// # Panics
+    /// As [`Self::for_addresses`].
+    #[must_use]
+    pub fn new(sessions: usize, workers: usize, seed: u64) -> (Self, Vec<Engine>) {
+        Self::for_addresses(sessions, 1, workers, seed)
+    }
+
+    /// Makes tables for `sessions` sessions and the mappings of so many external `addresses` and of
+    /// one more, for the time in which an old and a new one overlap. All memory is reserved here, though the system only hands it out
     /// when it is used.
     ///
     /// `seed` must be secret and new with every start: it makes hashes and ports hard to guess (RFC
@@ -68,10 +79,15 @@ impl Tables {
     /// # Panics
     /// Unless 0 < `workers` ≤ `sessions`.
     #[must_use]
-    pub fn new(sessions: usize, workers: usize, seed: u64) -> (Self, Vec<Engine>) {
+    pub fn for_addresses(
+        sessions: usize,
+        addresses: usize,
+        workers: usize,
+        seed: u64,
+    ) -> (Self, Vec<Engine>) {
         let domain = Domain::new();
         let seed_of = |purpose| mix([purpose, 0], seed);
-        let mappings = sessions.min(MAPPINGS_MAX);
+        let mappings = sessions.min((addresses + 1) * MAPPINGS_PER_ADDRESS);
         let (session_table, session_owners) = Table::new(&domain, sessions, workers, seed_of(1));
         let (mapping_table, mapping_owners) = Table::new(&domain, mappings, workers, seed_of(2));
         let (contact_table, contact_owners) = Table::new(&domain, sessions, workers, seed_of(3));
@@ -142,12 +158,18 @@ impl Tables {
         policy: &Policy,
     ) -> Result<Internal, DropReason> {
         let protocol = datagram.protocol();
-        if protocol == Protocol::Icmp {
-            return Err(DropReason::NoMapping);
-        }
         let external = External(datagram.destination);
         if let Some(internal) = policy.forward_to(protocol, external) {
             return first_segment(datagram).map(|()| internal);
+        }
+        if let Some((internal, inbound)) = policy.static_to(external) {
+            if side == Side::Outside && inbound == Inbound::Refused || is_reply(datagram) {
+                return Err(DropReason::FilterDenied);
+            }
+            return first_segment(datagram).map(|()| internal);
+        }
+        if protocol == Protocol::Icmp {
+            return Err(DropReason::NoMapping);
         }
         let key = MappingKey::external(protocol, external);
         let hit = self.mappings.lookup(pass, &key).ok_or(DropReason::NoMapping)?;
@@ -156,12 +178,13 @@ impl Tables {
             return Err(DropReason::NoMapping);
         }
         first_segment(datagram)?;
-        let filtering = policy.filtering_of(mapping.lan());
+        let internal = Internal(hit.key_at(0).endpoint());
+        let filtering = policy.filtering_of(mapping.lan(), internal.0.address);
         let remote = datagram.source.address;
         if side == Side::Outside && !self.admits(pass, filtering, protocol, external, remote) {
             return Err(DropReason::FilterDenied);
         }
-        Ok(Internal(hit.key_at(0).endpoint()))
+        Ok(internal)
     }
 
     /// How full the tables are.
@@ -175,6 +198,10 @@ impl Tables {
             contacts: self.contacts.len(),
         }
     }
+}
+
+fn is_reply(datagram: &Datagram) -> bool {
+    datagram.transport == L4::Icmp(IcmpKind::Reply)
 }
 
 impl std::fmt::Debug for Tables {

@@ -238,7 +238,7 @@ impl<'a> Judge<'a> {
             return Err(Ruling::Answer(ErrorKind::AdministrativelyProhibited, reason));
         }
         let translation = match route.egress {
-            LinkId::WAN => Translation::Outbound,
+            LinkId::WAN if !self.is_exempt(datagram) => Translation::Outbound,
             _ => Translation::Routed,
         };
         let forward = self.hop_via(&route, destination)?;
@@ -246,11 +246,11 @@ impl<'a> Judge<'a> {
         Ok(Ruling::Open(Opening { translation, forward, reverse }))
     }
 
-    /// Inside to one of the router's addresses: hairpinned if the address is the external one and something
+    /// Inside to one of the router's addresses: hairpinned if the address is an external one and something
     /// inside answers for the port (RFC 4787 §6, REQ-9), else for the router itself.
     fn toward_router(&self, packet: &PacketBuf, datagram: &Datagram) -> Result<Ruling, Ruling> {
         let nat = &self.snapshot.nat;
-        if nat.external == Some(datagram.destination.address) {
+        if nat.is_external(datagram.destination.address) {
             if datagram.transport == L4::Icmp(IcmpKind::Error) {
                 return self.error(packet, datagram);
             }
@@ -289,8 +289,11 @@ impl<'a> Judge<'a> {
         no_group(packet, destination)?;
         self.snapshot.sources.check_source(ingress, datagram.source.address, destination)?;
         let nat = &self.snapshot.nat;
-        if nat.external != Some(destination) {
-            return Err(DropReason::PolicyDenied.into());
+        if nat.is_external(datagram.source.address) {
+            return Err(DropReason::SourceInternal.into());
+        }
+        if !nat.is_external(destination) {
+            return self.untranslated(packet, datagram);
         }
         if datagram.transport == L4::Icmp(IcmpKind::Error) {
             return self.error(packet, datagram);
@@ -318,8 +321,7 @@ impl<'a> Judge<'a> {
         let destination = datagram.destination.address;
         let route = *self.snapshot.routes.lookup(destination).ok_or(self.snapshot.no_route())?;
         let forward = self.hop_via(&route, destination)?;
-        let translated = route.egress == LinkId::WAN
-            && self.snapshot.nat.external != Some(datagram.source.address);
+        let translated = route.egress == LinkId::WAN && !self.speaks_outside(datagram);
         if translated && datagram.transport == L4::Icmp(IcmpKind::Error) {
             return self.error(packet, datagram);
         }
@@ -329,6 +331,33 @@ impl<'a> Judge<'a> {
         let reverse = NextHop { egress: LinkId::LOCAL, neighbour: NeighbourRef::NONE.to_bits() };
         let translation = Translation::Outbound;
         Ok(Ruling::Open(Opening { translation, forward, reverse }))
+    }
+
+    /// Whether the router itself speaks from an external address. Where a lease repeats the address of a
+    /// LAN, only its answers to pings do: all else that it says comes from the LAN's (RFC 4787 REQ-7).
+    fn speaks_outside(&self, datagram: &Datagram) -> bool {
+        let source = datagram.source.address;
+        self.snapshot.nat.is_external(source)
+            && (!self.snapshot.is_of_lan(source) || datagram.transport == L4::Icmp(IcmpKind::Reply))
+    }
+
+    /// From outside to an address that is not the router's: an ICMP error about an exempt flow, or nothing
+    /// that may pass.
+    fn untranslated(&self, packet: &PacketBuf, datagram: &Datagram) -> Result<Ruling, Ruling> {
+        if datagram.transport != L4::Icmp(IcmpKind::Error) {
+            return Err(DropReason::PolicyDenied.into());
+        }
+        let (_, hit) = self.tables.flow_of_error(self.pass, packet, datagram, self.side)?;
+        let flow = hit.value();
+        let is_exempt = flow.direction() == Direction::Routed
+            && flow.destination().address == datagram.destination.address;
+        if is_exempt { self.error(packet, datagram) } else { Err(DropReason::PolicyDenied.into()) }
+    }
+
+    /// Whether a packet leaves by the WAN as it is (RFC 6888 REQ-6).
+    fn is_exempt(&self, datagram: &Datagram) -> bool {
+        let Datagram { source, destination, .. } = *datagram;
+        self.snapshot.nat.exempts(datagram.protocol(), source, destination)
     }
 
     /// An ICMP error must arrive where the packets of the flow do that it is about, or any LAN could speak for
@@ -376,6 +405,7 @@ impl<'a> Judge<'a> {
             && packet.ingress == LinkId::WAN
             && datagram.protocol() == Protocol::Udp
             && datagram.destination.port == DHCP_CLIENT_PORT
+            && self.snapshot.nat.static_at(datagram.destination.address).is_none()
     }
 
     fn is_answered_ping(&self, datagram: &Datagram) -> bool {

@@ -67,7 +67,8 @@ pub fn assemble(config: &Config, path: &Path, clock: Clock) -> Result<Parts> {
     };
     let snapshot = Snapshot::build(config, &runtime).context("port forwards")?;
     let sessions = config.nat.sessions_max.unwrap_or_else(sessions_by_memory);
-    let (tables, engines) = nat::Tables::new(sessions, 1, rng.random());
+    let addresses = 1 + config.further_addresses().len();
+    let (tables, engines) = nat::Tables::for_addresses(sessions, addresses, 1, rng.random());
     let rings = Arc::new(Rings::new());
     let engine = engines.into_iter().next().context("an engine for the worker")?;
     let worker = Worker::new(engine, tables.clone(), stack.neighbours(), Arc::clone(&rings))

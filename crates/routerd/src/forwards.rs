@@ -59,6 +59,7 @@ impl ForwardBook {
             let Some(target) = resolve(forward, config, stack) else { continue };
             forwards.extend(protocols(forward.protocol).iter().map(|protocol| nat::Forward {
                 protocol: *protocol,
+                address: forward.address,
                 external: forward.port.clone(),
                 to: Internal(Endpoint::new(*target.ip(), target.port())),
                 id: id as u32,
@@ -186,7 +187,10 @@ fn protocols(protocol: ForwardProtocol) -> &'static [Protocol] {
 
 fn claims_same(a: &Forward, b: &Forward) -> bool {
     let shared = protocols(a.protocol).iter().any(|p| protocols(b.protocol).contains(p));
-    shared && a.port.start() <= b.port.end() && b.port.start() <= a.port.end()
+    a.address == b.address
+        && shared
+        && a.port.start() <= b.port.end()
+        && b.port.start() <= a.port.end()
 }
 
 fn check_target(address: Ipv4Addr, config: &Config) -> Result<(), Problem> {

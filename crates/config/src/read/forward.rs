@@ -12,16 +12,21 @@ use crate::model::{
     Action, Config, Dns, Forward, ForwardHost, ForwardProtocol, ForwardWord, Lan,
     ParseForwardError, Policy, Rule, RuleTarget, parse_ports,
 };
+use crate::read::externals::Externals;
 use crate::read::lan::{LanRead, unknown};
 use crate::read::not_a_host;
 use crate::{suggest, value};
 
-/// Reads the forwards and checks them against each other; the place of each is its `to`.
-pub(crate) fn forwards(sections: Vec<Section<'_>>) -> Vec<At<Forward>> {
+/// Reads the forwards and checks them against each other; the place of each is its `to`. Their
+/// addresses are checked when those of the router are known.
+pub(crate) fn forwards(
+    sections: Vec<Section<'_>>,
+    externals: Option<&Externals<'_>>,
+) -> Vec<At<Forward>> {
     let mut read: Vec<(At<Forward>, Range<usize>)> = Vec::new();
     for section in sections {
         let problems = section.problems;
-        let Some((forward, port_at)) = forward(section) else { continue };
+        let Some((forward, port_at)) = forward(section, externals) else { continue };
         let earlier = read.iter().find(|(earlier, _)| earlier.value.conflicts_with(&forward.value));
         if let Some((earlier, earlier_at)) = earlier {
             let ports = shared_ports(&earlier.value, &forward.value);
@@ -36,16 +41,29 @@ pub(crate) fn forwards(sections: Vec<Section<'_>>) -> Vec<At<Forward>> {
     read.into_iter().map(|(forward, _)| forward).collect()
 }
 
-fn forward(mut section: Section<'_>) -> Option<(At<Forward>, Range<usize>)> {
+fn forward(
+    mut section: Section<'_>,
+    externals: Option<&Externals<'_>>,
+) -> Option<(At<Forward>, Range<usize>)> {
     let protocol = section.required("protocol", "tcp", |text| Ok(text.to_owned()));
     section.require("port", "port = 8080");
     let port = port_text(&mut section);
     let to = section.required("to", "web:80", |text| Ok(text.to_owned()));
+    let address = section.text("address", |text| {
+        let address = value::address(text)?;
+        match externals.is_none_or(|externals| externals.knows(address)) {
+            true => Ok(address),
+            false => Err(Fault::ForwardAddressUnknown { address }),
+        }
+    });
+    // Known by no number, so that it is the same forward whatever the link's own address is.
+    let is_own = |address: &Ipv4Addr| externals.is_some_and(|known| known.is_own(*address));
+    let address = address.map(|address| address.value).filter(|address| !is_own(address));
     let problems = section.problems;
     section.finish();
     let (protocol, port, to) = (protocol?, port?, to?);
     match Forward::parse(&protocol.value, &port.value, &to.value) {
-        Ok(forward) => Some((At { value: forward, at: to.at }, port.at)),
+        Ok(forward) => Some((At { value: Forward { address, ..forward }, at: to.at }, port.at)),
         Err(error) => {
             let at = match error.word() {
                 ForwardWord::Protocol => &protocol.at,
@@ -116,11 +134,24 @@ fn reserved_port(forward: &Forward) -> Option<Fault> {
     taken.then_some(Fault::ForwardReserved { port, owner })
 }
 
-fn no_host(host: &ForwardHost, lans: &[&Lan], dns: &Dns) -> Option<Fault> {
+pub(crate) fn no_host(host: &ForwardHost, lans: &[&Lan], dns: &Dns) -> Option<Fault> {
     match host {
         ForwardHost::Address(address) => no_host_at(*address, lans),
         ForwardHost::Name(name) => no_host_named(name, lans, dns),
     }
+}
+
+/// The address of a host, as far as the file knows it.
+pub(crate) fn address_of(host: &ForwardHost, lans: &[&Lan], dns: &Dns) -> Option<Ipv4Addr> {
+    let name = match host {
+        ForwardHost::Address(address) => return Some(*address),
+        ForwardHost::Name(name) => name,
+    };
+    let mut reserved =
+        lans.iter().flat_map(|lan| lan.dhcp.iter()).flat_map(|dhcp| &dhcp.reservations);
+    let reserved = reserved.find(|one| one.name == *name).map(|one| one.address);
+    let in_dns = || dns.hosts.iter().find(|host| host.name == *name).map(|host| host.address);
+    reserved.or_else(in_dns)
 }
 
 fn no_host_at(address: Ipv4Addr, lans: &[&Lan]) -> Option<Fault> {
@@ -188,7 +219,7 @@ fn rule(mut section: Section<'_>, lans: Option<&[LanRead]>) -> Option<Rule> {
     })
 }
 
-fn ports(section: &mut Section<'_>) -> Option<At<RangeInclusive<u16>>> {
+pub(crate) fn ports(section: &mut Section<'_>) -> Option<At<RangeInclusive<u16>>> {
     let text = port_text(section)?;
     let read: Result<_, ParseForwardError> = parse_ports(&text.value);
     match read {

@@ -9,13 +9,13 @@ use super::*;
 const MIDDLE: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 254);
 
 /// An error of `kind` about an IP packet.
-fn error(from: Ipv4Addr, to: Ipv4Addr, kind: Icmpv4Type, embedded: &[u8]) -> PacketBuf {
+pub(super) fn error(from: Ipv4Addr, to: Ipv4Addr, kind: Icmpv4Type, embedded: &[u8]) -> PacketBuf {
     let mut frame = Vec::new();
     builder(from, to).icmpv4(kind).write(&mut frame, embedded).unwrap();
     buffer(&frame)
 }
 
-fn unreachable() -> Icmpv4Type {
+pub(super) fn unreachable() -> Icmpv4Type {
     Icmpv4Type::DestinationUnreachable(icmpv4::DestUnreachableHeader::Port)
 }
 

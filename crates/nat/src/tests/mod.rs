@@ -12,7 +12,9 @@ use packet::{
 
 use crate::*;
 
+mod addresses;
 mod errors;
+mod exempt;
 mod filtering;
 mod hairpin;
 mod lifetime;
@@ -20,6 +22,7 @@ mod mappings;
 mod outbound;
 mod policy_change;
 mod properties;
+mod statics;
 mod tcp;
 mod workers;
 
@@ -47,15 +50,20 @@ fn secs(secs: u64) -> Duration {
     Duration::from_secs(secs)
 }
 
-fn policy() -> Policy {
+pub(crate) fn policy() -> Policy {
     Policy {
         generation: 1,
         external: Some(E),
+        pool: Pool::default(),
+        statics: Statics::default(),
+        exemptions: Box::default(),
         filtering: vec![Filtering::AddressAndPortDependent; 3].into(),
+        host_filterings: HostFilterings::default(),
         forwards: Forwards::default(),
         timeouts: Timeouts::default(),
         reserved: ReservedPorts::none().with(Protocol::Udp, 68..=68),
         mappings_per_host_max: 1_000_000,
+        mappings_per_host_max_of: ProtocolQuotas::NONE,
     }
 }
 
@@ -64,7 +72,8 @@ fn with_filtering(filtering: Filtering) -> Policy {
 }
 
 fn forward(protocol: Protocol, port: u16, to: Endpoint) -> Forward {
-    Forward { protocol, external: port..=port, to: Internal(to), id: u32::from(port) }
+    let (external, id) = (port..=port, u32::from(port));
+    Forward { protocol, address: None, external, to: Internal(to), id }
 }
 
 fn with_forwards(forwards: Vec<Forward>) -> Policy {
@@ -203,7 +212,8 @@ fn request<'d>(
     policy: &Policy,
 ) -> Result<OpenRequest<'d>, DropReason> {
     let inside = ingress != LinkId::WAN;
-    let to_external = policy.external == Some(datagram.destination.address);
+    let to_external = policy.is_external(datagram.destination.address);
+    let is_exempt = policy.exempts(datagram.protocol(), datagram.source, datagram.destination);
     let side = if inside { Side::Inside } else { Side::Outside };
     let translation = match (inside, to_external) {
         (false, true) => {
@@ -213,10 +223,12 @@ fn request<'d>(
             Translation::Hairpin(engine.tables().resolve_external(pass, datagram, side, policy)?)
         }
         (true, false) if datagram.destination.address.octets()[0] == 10 => Translation::Routed,
+        (true, false) if is_exempt => Translation::Routed,
         (true, false) => Translation::Outbound,
         (false, false) => return Err(DropReason::NoRoute),
     };
-    let egress = if translation == Translation::Outbound { LinkId::WAN } else { LAN };
+    let leaves = translation == Translation::Outbound || inside && !to_external && is_exempt;
+    let egress = if leaves { LinkId::WAN } else { LAN };
     Ok(OpenRequest {
         datagram,
         ingress,

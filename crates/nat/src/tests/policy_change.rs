@@ -3,7 +3,7 @@
 use super::*;
 
 impl Rig {
-    fn adopt(&mut self, policy: Policy) {
+    pub(super) fn adopt(&mut self, policy: Policy) {
         self.policy = Policy { generation: self.policy.generation + 1, ..policy };
     }
 }

@@ -5,9 +5,11 @@
 mod frames;
 mod rig;
 
+mod addresses;
 mod allocations;
 mod egress;
 mod errors;
+mod exempt;
 mod hairpin;
 mod inbound;
 mod lanes;

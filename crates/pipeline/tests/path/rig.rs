@@ -91,6 +91,12 @@ address = "10.0.3.1/24"
 reach = ["home"]
 "#;
 
+/// The configuration above with `lines` under `[wan]` and `tail` at the end.
+pub fn config_with(lines: &str, tail: &str) -> Config {
+    let file = CONFIG.replace("gateway = ", &format!("{lines}\ngateway = "));
+    config::parse("the test's", &format!("{file}{tail}")).expect("the test's additions are right")
+}
+
 pub fn config() -> Config {
     config::parse("the test's", CONFIG).expect("the configuration above is right")
 }
@@ -108,7 +114,7 @@ pub fn by_dhcp(mut config: Config) -> Config {
 /// TCP port `WEB` of the WAN address leads to port 80 of `B`.
 pub fn web_forward() -> Forward {
     let to = Internal(Endpoint::new(B, 80));
-    Forward { protocol: Protocol::Tcp, external: WEB..=WEB, to, id: 1 }
+    Forward { protocol: Protocol::Tcp, address: None, external: WEB..=WEB, to, id: 1 }
 }
 
 /// What became of a frame.
