@@ -20,8 +20,8 @@ pub use forward::{
 pub use host::{Host, Lease, LeaseSource, LeaseState, Reservation};
 pub use services::{ConfigProblem, ConfigReport, Dns, Drop, Reloaded, Upstream};
 pub use status::{
-    FlowTotals, Lan, Link, LinkRole, LinkState, Shaper, ShaperDirection, Status, Wan, WanMode,
-    WanState,
+    FlowTotals, Lan, Link, LinkRole, LinkState, OneToOne, Shaper, ShaperDirection, Status, Wan,
+    WanMode, WanState,
 };
 
 /// MAC addresses as text, for `#[serde(with = "mac")]`.
