@@ -60,7 +60,7 @@ fn refused(file: &str, message: &str, remedy: &str) {
 }
 
 fn address(text: &str) -> Ipv4Addr {
-    text.parse().unwrap()
+    text.parse().expect("an address")
 }
 
 #[test]
