@@ -6,10 +6,10 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 use clap::{Args, ValueEnum};
-use lab::house::{Client, House, Programs, Stub};
+use lab::house::{Client, House, KernelRouter, Programs, Stub};
 use serde::Serialize;
 
-use crate::measure::{Comparison, KernelRouter, compare};
+use crate::measure::{Comparison, compare};
 use crate::{Outcome, cargo, packages};
 
 /// What to measure.

@@ -30,6 +30,7 @@ pub(crate) const HOUSE: &[Need] = &[
     ("iperf3", "iperf3"),
     ("nft", "nftables"),
     ("nmap", "nmap"),
+    ("turnutils_natdiscovery", "coturn"),
 ];
 
 /// The compiler that knows illumos and has the sources of its standard library.

@@ -14,8 +14,10 @@
 //! under test, in the namespace that [`House::router`] names.
 
 mod client;
+mod kernel;
 mod peers;
 mod router;
+mod stun;
 
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, OnceLock};
@@ -25,8 +27,10 @@ use anyhow::{Context, Result};
 use crate::{Lab, Namespace, Process};
 
 pub use client::{Client, Lease};
+pub use kernel::KernelRouter;
 pub use peers::{REMOTE_PAGE, WEB_PAGE};
 pub use router::{Control, Programs, Router};
+pub use stun::{Behaviour, Dependence};
 
 /// The ISP's end of the line: gateway, DHCP and DNS server.
 pub const ISP: &str = "198.51.100.1";

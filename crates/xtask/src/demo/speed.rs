@@ -4,14 +4,14 @@ use std::fmt;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use lab::house::{ISP, REMOTE};
+use lab::house::{ISP, KernelRouter, REMOTE};
 use lab::wait_until;
 use rustix::process::Signal;
 
 use super::report::{Report, json, run_quietly, show, show_command};
 use super::stage::Stage;
 use crate::bench::TCP_BAR;
-use crate::measure::{Comparison, Direction, KernelRouter, Rtt, compare, iperf, load, ping};
+use crate::measure::{Comparison, Direction, Rtt, compare, iperf, load, ping};
 
 /// Rounds of the throughput comparison; in each, both routers have their turn.
 const ROUNDS: usize = 5;

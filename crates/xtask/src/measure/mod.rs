@@ -1,10 +1,8 @@
 //! Measurements through the house's router, and through the kernel's in the same place.
 
-mod kernel;
 mod ping;
 mod tcp;
 
-pub(crate) use kernel::KernelRouter;
 pub(crate) use ping::{Rtt, ping};
 pub(crate) use tcp::{Comparison, Direction, compare, iperf, load};
 
@@ -23,7 +21,23 @@ pub(crate) fn quantile(figures: &[f64], share: f64) -> f64 {
 
 #[cfg(test)]
 mod tests {
+    use lab::house::{House, KernelRouter, Stub};
+
     use super::*;
+
+    #[test]
+    fn a_host_reaches_the_isp_through_the_kernels_router() {
+        let house = House::new("k").unwrap();
+        house.attach_router().unwrap();
+        let alice = house.lan_host("alice", Stub::Home, None).unwrap();
+        alice.exec(["ip", "address", "add", "10.0.0.100/24", "dev", "eth0"]).unwrap();
+        let kernel = KernelRouter::start(&house).unwrap();
+        let isp = kernel.reach(&alice).unwrap();
+        assert!(ping(&alice, isp, 2).unwrap().median() > 0.0);
+        house.start_iperf(&house.isp).unwrap();
+        let report = alice.exec(iperf(isp, Direction::Down, 1)).unwrap();
+        assert!(report.stdout.contains("cubic"), "{}", report.stdout);
+    }
 
     #[test]
     fn quantiles_are_figures_that_occurred() {

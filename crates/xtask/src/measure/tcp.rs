@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use lab::house::ISP;
+use lab::house::{ISP, KernelRouter};
 use lab::{Namespace, Process};
 use serde_json::Value;
 
-use super::{KernelRouter, median};
+use super::median;
 
 /// Longest time that a test may take beyond its own: handshake, exchange of results.
 const OVERTIME: Duration = Duration::from_secs(10);

@@ -4,8 +4,9 @@
 //! that shall use it gets one more route, so hosts, programs and all other links are the same for both.
 
 use anyhow::Result;
-use lab::Namespace;
-use lab::house::{House, ISP_OTHER, Stub};
+
+use super::{House, ISP_OTHER, Stub};
+use crate::Namespace;
 
 /// Its address on the home LAN.
 const LAN: &str = "10.0.0.254";
@@ -23,11 +24,14 @@ const RULES: &str = "table ip nat {
 
 /// A running kernel router.
 #[derive(Debug)]
-pub(crate) struct KernelRouter;
+pub struct KernelRouter;
 
 impl KernelRouter {
     /// Sets it up on the home LAN, which has to exist.
-    pub(crate) fn start(house: &House) -> Result<Self> {
+    ///
+    /// # Errors
+    /// If a command fails.
+    pub fn start(house: &House) -> Result<Self> {
         let zone = house.lab().namespace("kernel")?;
         house.lab().veth((&zone, "lan0"), (&house.host, "r-kernel"))?;
         let master = ["ip", "link", "set", "dev", "r-kernel", "master", Stub::Home.bridge()];
@@ -44,28 +48,22 @@ impl KernelRouter {
     }
 
     /// The address of the ISP that `host` reaches through the kernel's router from now on.
-    pub(crate) fn reach(&self, host: &Namespace) -> Result<&'static str> {
+    ///
+    /// # Errors
+    /// If a command fails.
+    pub fn reach(&self, host: &Namespace) -> Result<&'static str> {
         host.exec(["ip", "route", "replace", ISP_OTHER, "via", LAN])?;
         Ok(ISP_OTHER)
     }
-}
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::measure::{Direction, iperf, ping};
-
-    #[test]
-    fn a_host_reaches_the_isp_through_the_kernels_router() {
-        let house = House::new("k").unwrap();
-        house.attach_router().unwrap();
-        let alice = house.lan_host("alice", Stub::Home, None).unwrap();
-        alice.exec(["ip", "address", "add", "10.0.0.100/24", "dev", "eth0"]).unwrap();
-        let kernel = KernelRouter::start(&house).unwrap();
-        let isp = kernel.reach(&alice).unwrap();
-        assert!(ping(&alice, isp, 2).unwrap().median() > 0.0);
-        house.start_iperf(&house.isp).unwrap();
-        let report = alice.exec(iperf(isp, Direction::Down, 1)).unwrap();
-        assert!(report.stdout.contains("cubic"), "{}", report.stdout);
+    /// Makes `host`, which has no address yet, one of the home LAN that goes everywhere by the kernel's
+    /// router.
+    ///
+    /// # Errors
+    /// If a command fails.
+    pub fn move_in(&self, host: &Namespace, address: &str) -> Result<()> {
+        host.exec(["ip", "address", "add", &format!("{address}/24"), "dev", "eth0"])?;
+        host.exec(["ip", "route", "add", "default", "via", LAN])?;
+        Ok(())
     }
 }
