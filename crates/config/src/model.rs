@@ -500,17 +500,27 @@ impl Config {
     }
 
     /// The external addresses that hosts share beside the link's own, in order, where the link has
-    /// `own`: those of `[wan] addresses` that can be a host's there and no 1:1 address.
-    pub fn pool_addresses(&self, own: Ipv4Net) -> impl Iterator<Item = Ipv4Addr> {
+    /// `own` and these gateways: those of `[wan] addresses` that can be ours there and are no 1:1
+    /// address.
+    pub fn pool_addresses(
+        &self,
+        own: Ipv4Net,
+        gateways: &[Ipv4Addr],
+    ) -> impl Iterator<Item = Ipv4Addr> {
         let listed = self.wan.addresses.iter().flat_map(AddressRange::iter);
         listed.filter(move |address| {
-            is_further(own, *address) && self.nat.statics.iter().all(|one| one.external != *address)
+            is_further(own, gateways, *address)
+                && self.nat.statics.iter().all(|one| one.external != *address)
         })
     }
 
-    /// The 1:1 addresses, where the link has `own`.
-    pub fn static_addresses(&self, own: Ipv4Net) -> impl Iterator<Item = &StaticNat> {
-        self.nat.statics.iter().filter(move |one| is_further(own, one.external))
+    /// The 1:1 addresses, where the link has `own` and these gateways.
+    pub fn static_addresses(
+        &self,
+        own: Ipv4Net,
+        gateways: &[Ipv4Addr],
+    ) -> impl Iterator<Item = &StaticNat> {
+        self.nat.statics.iter().filter(move |one| is_further(own, gateways, one.external))
     }
 
     /// All external addresses beside the WAN link's own, shared and 1:1, in order and each once.
@@ -539,12 +549,12 @@ impl Config {
 }
 
 /// Whether an external address can be used where the WAN link has `own`: a lease may turn out to be
-/// that address, or to make it the one of the subnet or of all its hosts.
+/// that address, or to make it a gateway's, or the one of the subnet or of all its hosts.
 #[must_use]
-pub fn is_further(own: Ipv4Net, address: Ipv4Addr) -> bool {
+pub fn is_further(own: Ipv4Net, gateways: &[Ipv4Addr], address: Ipv4Addr) -> bool {
     let is_special =
         own.prefix_len() < 31 && (address == own.network() || address == own.broadcast());
-    address != own.addr() && !is_special
+    address != own.addr() && !is_special && !gateways.contains(&address)
 }
 
 /// Whether two prefixes share an address; host bits do not matter.

@@ -109,11 +109,14 @@ fn a_lease_takes_out_of_the_pool_what_it_uses_itself() {
     let config = read(GOOD);
     let pool = |own: &str| -> Vec<u8> {
         let own = own.parse().unwrap();
-        config.pool_addresses(own).map(|address| address.octets()[3]).collect()
+        config.pool_addresses(own, &[]).map(|address| address.octets()[3]).collect()
     };
     assert_eq!(pool("198.51.100.2/24"), [3, 8, 9, 10, 11, 7]);
     assert_eq!(pool("198.51.100.9/24"), [3, 8, 10, 11, 7]);
     assert_eq!(pool("198.51.100.9/30"), [3, 10, 7], "8 is its network, 11 its broadcast");
+    let own = "198.51.100.2/24".parse().unwrap();
+    let gateway = [address("198.51.100.3")];
+    assert!(config.pool_addresses(own, &gateway).all(|pooled| pooled != gateway[0]));
 }
 
 #[test]
@@ -134,8 +137,8 @@ fn a_1_1_address_names_its_host_by_address_or_reservation() {
     assert_eq!((one.inbound, other.inbound), (true, false));
     // It is nobody else's, though the list has it.
     let own = "198.51.100.2/24".parse().unwrap();
-    assert!(config.pool_addresses(own).all(|pooled| pooled != one.external));
-    assert_eq!(config.static_addresses(own).count(), 2);
+    assert!(config.pool_addresses(own, &[]).all(|pooled| pooled != one.external));
+    assert_eq!(config.static_addresses(own, &[]).count(), 2);
     assert_eq!(config.further_addresses().len(), 7);
 }
 

@@ -78,12 +78,11 @@ impl Settings {
 
 impl Settings {
     /// All addresses that the router answers ARP for on the WAN link, where its own is `own`: that
-    /// first, then the further ones of its subnet (RFC 3022 §6.2).
-    pub(crate) fn wan_addresses(&self, own: Ipv4Net) -> Vec<Ipv4Net> {
-        let near = self
-            .further
-            .iter()
-            .filter(|address| own.contains(*address) && config::is_further(own, **address));
+    /// first, then the further ones of its subnet (RFC 3022 §6.2) but for those of `gateways`.
+    pub(crate) fn wan_addresses(&self, own: Ipv4Net, gateways: &[Ipv4Addr]) -> Vec<Ipv4Net> {
+        let near = self.further.iter().filter(|address| {
+            own.contains(*address) && config::is_further(own, gateways, **address)
+        });
         let near = near.filter_map(|address| Ipv4Net::new(*address, own.prefix_len()).ok());
         std::iter::once(own).chain(near).collect()
     }

@@ -44,6 +44,10 @@ impl WanAddress {
             WanMode::Dhcp(_) => None,
         }
     }
+
+    fn gateways(&self) -> Vec<Ipv4Addr> {
+        self.routes.iter().map(|(_, gateway)| *gateway).collect()
+    }
 }
 
 /// The forwards of a configuration whose hosts the configuration itself knows.
@@ -293,8 +297,11 @@ fn policy(
     Ok(nat::Policy {
         generation: runtime.generation,
         external: own,
-        pool: external.map_or_else(nat::Pool::default, |own| pool(config, own)),
-        statics: external.map_or_else(nat::Statics::default, |own| statics(config, own)),
+        pool: runtime.wan.as_ref().map_or_else(nat::Pool::default, |wan| pool(config, wan)),
+        statics: runtime
+            .wan
+            .as_ref()
+            .map_or_else(nat::Statics::default, |wan| statics(config, wan)),
         exemptions: config.nat.exemptions.iter().flat_map(exemptions).collect(),
         // The WAN has no filtering of its own; the entry keeps the table indexed by link.
         filtering: std::iter::once(nat::Filtering::AddressAndPortDependent)
@@ -333,16 +340,17 @@ fn filtering(filtering: config::Filtering) -> nat::Filtering {
     }
 }
 
-fn pool(config: &Config, own: Ipv4Net) -> nat::Pool {
+fn pool(config: &Config, wan: &WanAddress) -> nat::Pool {
     let pooling = match config.nat.pooling {
         config::Pooling::Paired => nat::Pooling::Paired,
         config::Pooling::Any => nat::Pooling::Any,
     };
-    nat::Pool::new(config.pool_addresses(own), pooling)
+    nat::Pool::new(config.pool_addresses(wan.address, &wan.gateways()), pooling)
 }
 
-fn statics(config: &Config, own: Ipv4Net) -> nat::Statics {
-    let statics = config.static_addresses(own).filter_map(|one| {
+fn statics(config: &Config, wan: &WanAddress) -> nat::Statics {
+    let gateways = wan.gateways();
+    let statics = config.static_addresses(wan.address, &gateways).filter_map(|one| {
         Some(nat::Static {
             external: one.external,
             internal: config.host_address(&one.internal)?,

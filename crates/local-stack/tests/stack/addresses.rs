@@ -99,3 +99,14 @@ fn a_reload_takes_further_addresses_and_gives_them_up() {
         assert!(answers(&mut rig, LinkId::WAN, GATEWAY, WAN_ADDRESS));
     }
 }
+
+#[test]
+fn a_gateway_that_the_list_names_by_mistake_keeps_its_address() {
+    let listed =
+        with_further(&dynamic()).replace("198.51.100.8-", "198.51.100.1\", \"198.51.100.8-");
+    let mut rig = Rig::new(&listed);
+    let mut provider = provider(rig.now);
+    rig.run_provider(&mut provider, Duration::from_secs(5));
+    assert!(answers(&mut rig, LinkId::WAN, HOST, NEAR[0]));
+    assert!(!answers(&mut rig, LinkId::WAN, HOST, GATEWAY));
+}

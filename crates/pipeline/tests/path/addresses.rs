@@ -145,6 +145,17 @@ fn a_lease_that_is_one_of_the_further_addresses_takes_it_out_of_them() {
 }
 
 #[test]
+fn a_lease_whose_gateway_the_list_names_by_mistake_leaves_it_to_the_gateway() {
+    let mut rig = Rig::of(by_dhcp(config_with(POOL, "")), Vec::new());
+    rig.runtime.wan = Some(wan_at(WAN_ADDRESS, FIRST));
+    rig.publish();
+    rig.learn(LinkId::WAN, FIRST);
+    assert!(!rig.snapshot.nat.is_external(FIRST));
+    let out = rig.push(HOME, &from(A).icmp(A, FIRST, echo_request(1)));
+    assert_eq!(out.forwarded_to(LinkId::WAN).destination.address, FIRST);
+}
+
+#[test]
 fn a_forward_for_a_further_address_is_open_there_only() {
     let tail = "[[forward]]\nprotocol = \"tcp\"\naddress = \"198.51.100.8\"\nport = 8080\n\
                 to = \"10.0.1.3:80\"\n";
