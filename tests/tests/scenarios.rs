@@ -11,6 +11,9 @@ use std::time::Duration;
 use packet::{DropReason, Endpoint};
 use sim::{Address, Faults, HostId, LinkCarrier, SocketHandle, World};
 
+#[path = "scenarios/wan_address.rs"]
+mod wan_address;
+
 const SEEDS: u64 = 4;
 
 const HOME: u8 = 0;
@@ -67,8 +70,8 @@ impl Drop for Seed {
     }
 }
 
-/// Runs a scenario for each seed; whatever it does, every frame has one verdict, every buffer comes home, and no
-/// inside address is ever seen on the line.
+/// Runs a scenario for each seed; whatever it does, every frame has one verdict, every buffer comes home, and nothing
+/// leaves the WAN but under the address that it has at that moment.
 fn scenario(config: &str, body: impl Fn(&mut World)) {
     for seed in 0..SEEDS {
         let _named_on_failure = Seed(seed);

@@ -3,7 +3,7 @@
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
-use crate::model::{Brand, Filtering, Overhead, Ping, Pooling};
+use crate::model::{Brand, Filtering, Overhead, Ping, Pooling, UnsolicitedSyn};
 
 // The file
 
@@ -106,8 +106,9 @@ pub const DNS_HOSTS_MAX: usize = 4096;
 pub const TIMEOUT_UDP: Duration = Duration::from_secs(300);
 /// The least of it (RFC 4787 REQ-5).
 pub const TIMEOUT_UDP_FLOOR: Duration = Duration::from_secs(120);
-/// The least for a UDP mapping that only asks a DNS server, which may be short (RFC 4787 REQ-5a) but
-/// must outlive a resolver's wait for its answer (RFC 5452 §10).
+/// How long a question to a DNS server outside lives (RFC 4787 REQ-5a): longer than a client asks.
+pub const TIMEOUT_UDP_DNS: Duration = Duration::from_secs(30);
+/// The least of it: a resolver's own patience (RFC 5452 §10).
 pub const TIMEOUT_UDP_DNS_FLOOR: Duration = Duration::from_secs(10);
 /// How long an established TCP connection lives idle, which is also the least (RFC 5382 REQ-5).
 pub const TIMEOUT_TCP_ESTABLISHED: Duration = Duration::from_secs(7440);
@@ -116,6 +117,13 @@ pub const TIMEOUT_TCP_ESTABLISHED: Duration = Duration::from_secs(7440);
 pub const TIMEOUT_TCP_TRANSITORY: Duration = Duration::from_secs(240);
 /// How long an ICMP query session lives idle, which is also the least (RFC 5508 REQ-2).
 pub const TIMEOUT_ICMP: Duration = Duration::from_secs(60);
+/// How long an external port goes to no other endpoint after its last use, which is also the least (RFC 6888
+/// REQ-8).
+pub const PORT_REST: Duration = Duration::from_secs(120);
+/// Ports at rest, of all hosts together: every port of TCP, UDP and ICMP.
+pub const PORTS_AT_REST_MAX: u32 = 3 * 65_536;
+/// Most ports at rest that may be asked for: those of a former address as well.
+pub const PORTS_AT_REST_LIMIT: u64 = 2 * 3 * 65_536;
 /// Shortest timeout even when short ones are allowed: an answer needs about a second.
 pub const TIMEOUT_MIN: Duration = Duration::from_secs(1);
 /// Longest timeout: beyond a week, state outlives what it was for.
@@ -137,6 +145,19 @@ pub const POOLING: Pooling = Pooling::Paired;
 pub const EXEMPTIONS_MAX: usize = 64;
 /// Most hosts with a filtering of their own: every reservation of one LAN.
 pub const NAT_HOSTS_MAX: usize = RESERVATIONS_MAX;
+/// Fewest sessions per host: one busy page.
+pub const SESSIONS_PER_HOST_MIN: u64 = 64;
+/// New flows per host and second: a hundred times what a busy host opens, and a thirtieth of the
+/// SYNs that fit into a gigabit: it stops a flood, not work (RFC 6888 REQ-4c).
+pub const NEW_FLOWS_PER_HOST: u32 = 50_000;
+/// New flows that one host may open back to back: a second's worth.
+pub const NEW_FLOWS_BURST: u32 = 50_000;
+/// Fewest new flows per second, and back to back: what a page with its names needs at once.
+pub const NEW_FLOWS_MIN: u64 = 10;
+/// Most new flows per second, and back to back: as many as there can be packets.
+pub const NEW_FLOWS_LIMIT: u64 = 10_000_000;
+/// Unsolicited SYNs get no answer, so that nothing shows to whom scans (RFC 5382 REQ-4a).
+pub const UNSOLICITED_SYN: UnsolicitedSyn = UnsolicitedSyn::Silent;
 /// Smallest MSS: the default of TCP over IPv4 (RFC 9293 §3.7.1).
 pub const MSS_MIN: u16 = 536;
 /// Largest MSS: the largest MTU without IPv4 and TCP headers.

@@ -384,6 +384,17 @@ pub enum MssClamp {
     Value(u16),
 }
 
+/// What becomes of a SYN from outside that nobody asked for (RFC 5382 REQ-4).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum UnsolicitedSyn {
+    /// It is dropped.
+    Silent,
+    /// After six seconds in which nobody inside sent a SYN of the same connection, it is answered
+    /// by "port unreachable".
+    Answer,
+}
+
 /// Whether timeouts may be shorter than the RFCs allow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]

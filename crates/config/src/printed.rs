@@ -120,17 +120,23 @@ mappings_per_host_max = {mappings}
 #mappings_per_host_max_udp = 8192
 #mappings_per_host_max_icmp = 512
 pooling = "{pooling}"            # or "any": an address without free ports borrows from another
+ports_at_rest_max = {resting}    # beyond, some go to others early (RFC 6888 REQ-8)
+#sessions_per_host_max = 500000  # default: half of all
+new_flows_per_host_per_second = {rate}
+new_flows_burst = {burst}       # of one host, back to back
+unsolicited_syn = "silent"    # or "answer": port unreachable after 6 s (RFC 5382 REQ-4)
 hairpinning = true            # hosts reach each other through the WAN address
 allow_short_timeouts = false  # accept timeouts below the floors of the RFCs
 
 [nat.timeouts]
 udp = "{udp}"                    # at least {udp_floor} (RFC 4787 REQ-5)
-#udp_dns = "30s"              # to port 53; at least {dns_floor}, default: that of udp
+udp_dns = "{dns}"               # to port 53; at least {dns_floor} (RFC 4787 REQ-5a)
 tcp_established = "{established}"     # at least that (RFC 5382 REQ-5)
 tcp_transitory = "{transitory}"         # at least that (RFC 5382 REQ-5)
 #tcp_opening = "{transitory}"           # default: tcp_transitory (RFC 7857 §2.1)
 #tcp_closing = "{transitory}"           # default: tcp_transitory
 icmp = "{icmp}"                   # at least that (RFC 5508 REQ-2)
+port_rest = "{rest}"              # for a port, also after a crash; at least that (RFC 6888 REQ-8)
 
 # An external address for one host alone: every protocol, ports kept.
 #[[nat.static]]
@@ -154,6 +160,11 @@ icmp = "{icmp}"                   # at least that (RFC 5508 REQ-2)
         mss_max = defaults::MSS_MAX,
         mappings = defaults::MAPPINGS_PER_HOST_MAX,
         pooling = defaults::POOLING.as_str(),
+        resting = defaults::PORTS_AT_REST_MAX,
+        rest = shown(defaults::PORT_REST),
+        rate = defaults::NEW_FLOWS_PER_HOST,
+        burst = defaults::NEW_FLOWS_BURST,
+        dns = shown(defaults::TIMEOUT_UDP_DNS),
         dns_floor = shown(defaults::TIMEOUT_UDP_DNS_FLOOR),
         udp = shown(defaults::TIMEOUT_UDP),
         udp_floor = shown(defaults::TIMEOUT_UDP_FLOOR),

@@ -454,6 +454,7 @@ mod dns_and_nat {
         refused(&timeout("tcp_established = \"2h\""), "below 2h 4m", remedy);
         refused(&timeout("tcp_transitory = \"239s\""), "below 4m", remedy);
         refused(&timeout("icmp = \"30s\""), "below 1m, the floor of RFC 5508 REQ-2", remedy);
+        refused(&timeout("port_rest = \"1m\""), "below 2m, the floor of RFC 6888 REQ-8", remedy);
     }
 
     #[test]
@@ -490,6 +491,35 @@ mod dns_and_nat {
         let with = |line: &str| changed("[nat]", &format!("[nat]\n{line} # HERE"));
         refused(&with("sessions_max = 0"), "`sessions_max` lies between 1024", "128 bytes");
         refused(&with("mappings_per_host_max = -1"), "between 64 and 196608", "65535 ports");
+        refused(&with("ports_at_rest_max = 400000"), "between 0 and 393216", "65535 ports");
+        refused(&with("sessions_per_host_max = 63"), "between 64 and", "half of all");
+        for key in ["new_flows_per_host_per_second", "new_flows_burst"] {
+            refused(&with(&format!("{key} = 9")), "between 10 and 10000000", "a few hundred");
+        }
+    }
+
+    #[test]
+    fn what_becomes_of_an_unsolicited_syn_is_one_of_two_words() {
+        let with = |line: &str| changed("[nat]", &format!("[nat]\n{line} # HERE"));
+        refused(&with("unsolicited_syn = \"silnt\""), "`silnt`", "did you mean `silent`?");
+        let config = parse("x", &with("unsolicited_syn = \"answer\"")).unwrap();
+        assert_eq!(config.nat.unsolicited_syn, config::UnsolicitedSyn::Answer);
+    }
+
+    #[test]
+    fn req4787_5a_a_dns_timeout_has_a_floor_of_its_own() {
+        refused(&timeout("udp_dns = \"9s\""), "below 10s, the floor of RFC 5452 §10", "allow");
+        let config = parse("x", &timeout("udp_dns = \"10s\"")).unwrap();
+        assert_eq!(config.nat.timeouts.udp_dns.as_secs(), 10);
+    }
+
+    #[test]
+    fn req6888_8_how_long_and_how_many_ports_rest_is_configurable() {
+        let lines = "[nat]\nports_at_rest_max = 0\n[nat.timeouts]\nport_rest = \"5m\"\n[dns]";
+        let file = changed("[nat]\n", "").replacen("[dns]", lines, 1);
+        let config = parse("x", &file.replace("mss_clamp = \"auto\"", "")).expect("accepted");
+        let nat = config.nat;
+        assert_eq!((nat.ports_at_rest_max, nat.timeouts.port_rest.as_secs()), (0, 300));
     }
 }
 

@@ -238,13 +238,3 @@ fn req7857_2_1_opening_and_closing_follow_the_transitory_time_or_have_their_own(
     let short = with("[nat.timeouts]\ntcp_opening = \"3m\" # HERE\n");
     refused(&short, "below 4m, the floor of RFC 7857", "allow_short_timeouts");
 }
-
-#[test]
-fn req5a_dns_follows_udp_unless_it_has_a_time_of_its_own() {
-    let dns = |lines: &str| {
-        read(&with(&format!("[nat.timeouts]\n{lines}\n"))).nat.timeouts.udp_dns.as_secs()
-    };
-    assert_eq!((dns(""), dns("udp = \"10m\""), dns("udp_dns = \"30s\"")), (300, 600, 30));
-    let short = with("[nat.timeouts]\nudp_dns = \"9s\" # HERE\n");
-    refused(&short, "below 10s, the floor of RFC 5452", "allow_short_timeouts");
-}

@@ -191,6 +191,13 @@ impl<K: Key, V: Send + Sync + 'static> Owner<K, V> {
         }
     }
 
+    /// A budget with which [`Self::scan`] comes round once: every entry, every stretch of 64 slots,
+    /// and one more for the stretch that it begins within.
+    #[must_use]
+    pub fn round(&self) -> usize {
+        if self.live == 0 { 0 } else { self.live + self.used.div_ceil(64) + 1 }
+    }
+
     /// Slots that hold no entry, resting ones included: an insert may find them all at rest.
     #[must_use]
     pub fn free(&self) -> usize {

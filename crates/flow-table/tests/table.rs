@@ -231,6 +231,31 @@ fn scan_comes_round_shows_each_entry_once_and_removes_what_is_not_kept() {
 }
 
 #[test]
+fn a_round_of_budget_shows_every_entry_however_few_are_left() {
+    let (domain, _, mut owner) = sole(1000);
+    let mut participant = domain.participant().unwrap();
+    let pass = participant.pass();
+    assert_eq!(owner.round(), 0);
+    for n in 0..1000 {
+        owner.insert(&pass, pair(n), [n, n]).unwrap();
+    }
+    for modulus in [1, 2, 63, 64, 65, 130, 999] {
+        let keeps = |n: u64| if n.is_multiple_of(modulus) { Keep::Yes } else { Keep::No };
+        let budget = owner.round();
+        owner.scan(&pass, budget, |hit| keeps(*hit.value()));
+        for start in [1, 7, 100] {
+            owner.scan(&pass, start, |_| Keep::Yes);
+            let mut shown = 0;
+            owner.scan(&pass, owner.round(), |_| {
+                shown += 1;
+                Keep::Yes
+            });
+            assert_eq!(shown, owner.len(), "{modulus} {start}");
+        }
+    }
+}
+
+#[test]
 fn scan_of_an_emptied_table_looks_at_nothing() {
     let (domain, _, mut owner) = sole(1000);
     let mut participant = domain.participant().unwrap();

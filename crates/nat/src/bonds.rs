@@ -1,6 +1,7 @@
 //! What a session counts on: the mappings of its internal endpoints, and its contact.
 
 use std::net::Ipv4Addr;
+use std::sync::atomic::Ordering;
 
 use flow_table::{Hit, Pass};
 use packet::{External, Instant, Internal, LinkId, Protocol};
@@ -101,7 +102,13 @@ impl Bonds {
 }
 
 impl Tables {
-    /// Gives back what a session held.
+    /// Gives back what a session held, and its place in its host's quota.
+    pub(crate) fn release_session(&self, pass: &Pass<'_>, hit: &SessionHit<'_>, now: Instant) {
+        self.release(pass, &Bonds::held_by(hit), now);
+        self.sessions_of.release_one(quota_holder(hit));
+    }
+
+    /// Gives back mappings and contact.
     pub(crate) fn release(&self, pass: &Pass<'_>, bonds: &Bonds, now: Instant) {
         if let Some(bond) = bonds.mapping {
             if bonds.has(HOLDS_MAPPING) {
@@ -123,7 +130,8 @@ impl Tables {
         // A held mapping stays in its table, with one exception: one that lost the race for its
         // internal key could be joined for a moment by its external one.
         if let Some(hit) = self.mapping_of(pass, protocol, bond) {
-            hit.value_at(0).release(&self.hosts, now);
+            let rests = hit.value_at(0).release(&self.hosts, now);
+            self.resting.fetch_add(i64::from(rests), Ordering::Relaxed);
         }
     }
 
@@ -131,7 +139,24 @@ impl Tables {
     /// to rest meanwhile it wakes, without regard to the quota.
     pub(crate) fn join_mapping(&self, pass: &Pass<'_>, bonds: &Bonds) -> bool {
         let hit = bonds.mapping.and_then(|bond| self.mapping_of(pass, bonds.protocol, bond));
-        hit.is_some_and(|hit| hit.value_at(0).join() || hit.value_at(0).wake(HostSlot::NONE))
+        hit.is_some_and(|hit| hit.value_at(0).join() || self.wake(hit.value_at(0), HostSlot::NONE))
+    }
+
+    /// Wakes a mapping at rest.
+    pub(crate) fn wake(&self, mapping: &Mapping, slot: HostSlot) -> bool {
+        let woken = mapping.wake(slot);
+        self.resting.fetch_sub(i64::from(woken), Ordering::Relaxed);
+        woken
+    }
+
+    /// Takes a dead mapping out of the journal and the count, before its owner removes it.
+    pub(crate) fn bury(&self, hit: &Hit<'_, MappingKey, Mapping>) {
+        let external = hit.key_at(1);
+        if let Some(protocol) = external.protocol() {
+            let internal = Internal(hit.key_at(0).endpoint());
+            self.journal.free(protocol, internal, External(external.endpoint()));
+        }
+        self.resting.fetch_sub(1, Ordering::Relaxed);
     }
 
     /// Whether the mapping of a session is held by any session.
@@ -147,8 +172,19 @@ impl Tables {
         protocol: Protocol,
         bond: Bond,
     ) -> Option<Hit<'a, MappingKey, Mapping>> {
-        let hit = self.mappings.lookup(pass, &MappingKey::external(protocol, bond.external));
-        hit.filter(|hit| hit.key_at(0).endpoint() == bond.internal.0)
+        self.mapping_between(pass, protocol, bond.internal, bond.external)
+    }
+
+    /// The mapping by which an external endpoint stands for an internal one.
+    pub(crate) fn mapping_between<'a>(
+        &'a self,
+        pass: &'a Pass<'_>,
+        protocol: Protocol,
+        internal: Internal,
+        external: External,
+    ) -> Option<Hit<'a, MappingKey, Mapping>> {
+        let hit = self.mappings.lookup(pass, &MappingKey::external(protocol, external));
+        hit.filter(|hit| hit.key_at(0).endpoint() == internal.0)
     }
 
     /// Whether a mapping's external endpoint takes packets from a remote address that no session of
@@ -168,6 +204,18 @@ impl Tables {
                 let [key, _] = ContactKey::new(protocol, external, remote);
                 self.contacts.lookup(pass, &key).is_some_and(|hit| hit.value_at(0).is_held())
             }
+        }
+    }
+}
+
+/// The internal address that a session counts for: of the host that opened it, or that it came in
+/// for. The router's own count for nobody.
+fn quota_holder(hit: &SessionHit<'_>) -> Option<Ipv4Addr> {
+    let first = hit.value_at(0);
+    match first.direction() {
+        Direction::Inbound => Some(first.destination().address),
+        Direction::Outbound | Direction::Hairpin | Direction::Routed => {
+            (first.ingress() != LinkId::LOCAL).then(|| hit.key_at(0).0.source().address)
         }
     }
 }

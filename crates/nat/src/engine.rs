@@ -1,15 +1,16 @@
 //! The slow path of one worker: opening, checking and ending sessions.
 
 use flow_table::{EntryId, InsertError, Pass};
-use packet::{Datagram, DropReason, Instant, Internal, L4, LinkId};
+use packet::{Datagram, DropReason, Instant, Internal, LinkId, Segment};
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 
 use crate::Policy;
 use crate::bonds::Bonds;
-use crate::flow::{CONDEMNED, Direction, NextHop, UNADMITTED, UNANSWERED};
-use crate::state::observe_tcp;
-use crate::tables::{Owners, SessionHit, SessionKey, Tables};
+use crate::flow::{CONDEMNED, Direction, NextHop, SYN, UNADMITTED, UNANSWERED};
+use crate::handshake::Accepted;
+use crate::state::touch_tcp;
+use crate::tables::{Owners, SessionHit, SessionId, SessionKey, Tables};
 use crate::upkeep::settle;
 
 /// What is to become of a packet that has no session yet.
@@ -17,8 +18,10 @@ use crate::upkeep::settle;
 pub enum Translation {
     /// From inside to a remote endpoint: its source becomes external.
     Outbound,
-    /// From outside: its destination becomes this internal endpoint.
+    /// From outside, not TCP: its destination becomes this internal endpoint.
     Inbound(Internal),
+    /// From outside: the third segment of a TCP handshake.
+    Accepted(Accepted),
     /// From inside to the external endpoint of this internal endpoint: both are rewritten.
     Hairpin(Internal),
     /// From inside to inside, or exempt from inside to a remote endpoint: neither is rewritten.
@@ -30,6 +33,8 @@ pub enum Translation {
 pub struct OpenRequest<'a> {
     /// The packet.
     pub datagram: &'a Datagram,
+    /// Its TCP header, if it has one.
+    pub segment: Option<Segment>,
     /// Where it arrived; [`LinkId::LOCAL`] from the router's own stack.
     pub ingress: LinkId,
     /// What to do.
@@ -106,23 +111,35 @@ impl Engine {
         {
             return Err(DropReason::SessionTableFull);
         }
-        let plan = self.plan(pass, request, policy, now)?;
+        let host = self.admit_host(request, policy, now)?;
+        let plan = match self.plan(pass, request, policy, now) {
+            Ok(plan) => plan,
+            Err(reason) => {
+                self.tables.sessions_of.release_one(host);
+                return Err(reason);
+            }
+        };
         let values = plan.flows(request, policy, now);
         match self.owners.sessions.insert(pass, plan.keys().map(SessionKey), values) {
             Ok(hit) if plan.traits() & UNADMITTED != 0 => {
-                if let L4::Tcp { flags, .. } = request.datagram.transport {
-                    observe_tcp(&hit, flags);
+                if let Some(segment) = &request.segment {
+                    touch_tcp(&hit, segment, now, 0, 0);
                 }
                 Err(DropReason::FilterDenied)
             }
             Ok(hit) => {
-                if hit.value().direction() == Direction::Inbound {
-                    hit.value().note(UNANSWERED);
-                    self.unanswered += 1;
+                match request.translation {
+                    Translation::Inbound(_) => {
+                        hit.value().note(UNANSWERED);
+                        self.unanswered += 1;
+                    }
+                    Translation::Accepted(accepted) => shake_hands(&hit, &accepted),
+                    Translation::Outbound | Translation::Hairpin(_) | Translation::Routed => {}
                 }
                 Ok(hit)
             }
             Err(error) => {
+                self.tables.sessions_of.release_one(host);
                 self.tables.release(pass, &plan.bonds(), now);
                 match error {
                     InsertError::Exists { side: 0, hit } if plan.agrees_with(&hit) => {
@@ -172,20 +189,26 @@ impl Engine {
     pub fn void(&mut self, pass: &Pass<'_>, hit: &SessionHit<'_>, now: Instant) -> Revalidation {
         if self.owners.sessions.owns(hit.id()) {
             // Already gone if an earlier packet of the batch was here before.
-            self.kill(pass, hit.id(), now);
+            self.end(pass, hit.id(), now);
             return Revalidation::Gone;
         }
         hit.value_at(0).note(CONDEMNED);
         Revalidation::Drop(DropReason::SessionConflict)
     }
 
-    /// Ends a session of this worker; `false` if it is another's or gone.
-    pub fn kill(&mut self, pass: &Pass<'_>, id: EntryId, now: Instant) -> bool {
+    /// Ends a session of this worker; `false` if it is another's or gone, even if another session
+    /// has its place meanwhile.
+    pub fn kill(&mut self, pass: &Pass<'_>, id: SessionId, now: Instant) -> bool {
+        id.find(&self.tables, pass).is_some() && self.end(pass, id.entry, now)
+    }
+
+    /// Ends the session that is in a place of this worker now.
+    pub(crate) fn end(&mut self, pass: &Pass<'_>, id: EntryId, now: Instant) -> bool {
         if !self.owners.sessions.owns(id) {
             return false;
         }
         let Some(hit) = self.tables.sessions().by_id(pass, id) else { return false };
-        self.tables.release(pass, &Bonds::held_by(&hit), now);
+        self.tables.release_session(pass, &hit, now);
         settle(&hit, &mut self.unanswered);
         self.owners.sessions.remove(pass, id)
     }
@@ -194,6 +217,14 @@ impl Engine {
 impl std::fmt::Debug for Engine {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Engine").field("tables", &self.tables).finish_non_exhaustive()
+    }
+}
+
+/// Gives a session what its first two segments have shown.
+fn shake_hands(hit: &SessionHit<'_>, accepted: &Accepted) {
+    for (side, window) in accepted.windows().into_iter().enumerate() {
+        hit.value_at(side).note(SYN);
+        hit.value_at(side).set_window(window);
     }
 }
 

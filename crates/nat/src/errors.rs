@@ -1,13 +1,19 @@
 //! ICMP errors: the packet inside one, and the message around it, translated back.
 
+use std::net::Ipv4Addr;
+
 use packet::checksum::{self, Delta};
 use packet::header::{icmp, ipv4, put_u16, put_u32, u8_at, u16_at, u32_at};
 use packet::icmp::{Embedded, embedded};
-use packet::{Datagram, DropReason, Endpoint, FlowKey, PacketBuf, Protocol, Side};
+use packet::{
+    Datagram, DropReason, Endpoint, External, FlowKey, Instant, PacketBuf, Protocol, Side,
+};
 
 use flow_table::Pass;
 
-use crate::flow::{Direction, Flow, NextHop, TTL_LESS_ONE, word_delta};
+use crate::Policy;
+use crate::flow::{Direction, NextHop, TTL_LESS_ONE, word_delta};
+use crate::mapping::MappingKey;
 use crate::tables::{SessionHit, SessionKey, Tables};
 
 impl Tables {
@@ -53,28 +59,134 @@ impl Tables {
     ) -> Result<NextHop, DropReason> {
         let (inner, hit) = self.flow_of_error(pass, packet, datagram, side)?;
         let flow = hit.value();
-        let frame = packet.frame_mut();
-        let change = translate_embedded(frame, &inner, flow);
-        let icmp_checksum = usize::from(datagram.l4) + icmp::CHECKSUM;
-        let old = u16_at(frame, icmp_checksum);
-        put_u16(frame, icmp_checksum, checksum::apply(old, change));
         let from_peer = datagram.source.address == inner.destination.address;
         let hides = side == Side::Inside && flow.direction() != Direction::Routed;
-        let mut header = Patch::new(frame, usize::from(datagram.l3));
-        if from_peer || hides {
-            header.address(ipv4::SOURCE, flow.source());
-        }
-        header.address(ipv4::DESTINATION, flow.destination());
-        header.lower_ttl();
-        header.seal();
+        let source = (from_peer || hides).then_some(flow.source());
+        rewrite(packet, datagram, &inner, (flow.source(), flow.destination()), source);
         Ok(flow.next_hop())
     }
+
+    /// Finds out whether an ICMP error without a session is about a connection from outside that is
+    /// not open yet.
+    ///
+    /// # Errors
+    /// [`DropReason::IcmpEmbedded`] or [`DropReason::IcmpNoSession`].
+    pub fn pending_of_error(
+        &self,
+        pass: &Pass<'_>,
+        packet: &PacketBuf,
+        datagram: &Datagram,
+        (side, now): (Side, Instant),
+        policy: &Policy,
+    ) -> Result<PendingError, DropReason> {
+        let inner = embedded(packet.frame(), datagram)?;
+        let found = self.pending_directions(pass, &inner, (side, now), policy);
+        let (source, destination) = found.ok_or(DropReason::IcmpNoSession)?;
+        let internal = match side {
+            Side::Inside => inner.destination,
+            Side::Outside => destination,
+        };
+        let from_peer = datagram.source.address == inner.destination.address;
+        let outer = (from_peer || side == Side::Inside).then_some(source);
+        Ok(PendingError { inner, internal, source, destination, outer })
+    }
+
+    /// What the error's own direction is rewritten to.
+    fn pending_directions(
+        &self,
+        pass: &Pass<'_>,
+        inner: &Embedded,
+        (side, now): (Side, Instant),
+        policy: &Policy,
+    ) -> Option<(Endpoint, Endpoint)> {
+        if inner.protocol != Protocol::Tcp {
+            return None;
+        }
+        match side {
+            Side::Inside => {
+                let (internal, remote) = (inner.destination, inner.source);
+                let external = self.pending_external(pass, internal, remote, now, policy)?;
+                Some((external.0, remote))
+            }
+            Side::Outside => {
+                let (external, remote) = (External(inner.source), inner.destination);
+                let bound = policy
+                    .forward_to(Protocol::Tcp, external)
+                    .or_else(|| policy.static_to(external).map(|(internal, _)| internal));
+                let internal = match bound {
+                    Some(internal) => internal.0,
+                    None => {
+                        let key = MappingKey::external(Protocol::Tcp, external);
+                        self.mappings.lookup(pass, &key)?.key_at(0).endpoint()
+                    }
+                };
+                let known = self.pending_external(pass, internal, remote, now, policy)?;
+                (known == external).then_some((remote, internal))
+            }
+        }
+    }
+}
+
+/// An ICMP error about a connection from outside that is not open yet.
+#[derive(Clone, Copy, Debug)]
+pub struct PendingError {
+    inner: Embedded,
+    internal: Endpoint,
+    source: Endpoint,
+    destination: Endpoint,
+    /// What replaces the error's own source.
+    outer: Option<Endpoint>,
+}
+
+impl PendingError {
+    /// Where the error goes.
+    #[must_use]
+    pub fn destination(&self) -> Ipv4Addr {
+        self.destination.address
+    }
+
+    /// The host inside whose connection it is about.
+    #[must_use]
+    pub fn internal(&self) -> Ipv4Addr {
+        self.internal.address
+    }
+
+    /// Translates it, as [`Tables::translate_error`] does one of a session.
+    pub fn apply(&self, packet: &mut PacketBuf, datagram: &Datagram) {
+        rewrite(packet, datagram, &self.inner, (self.source, self.destination), self.outer);
+    }
+}
+
+/// Rewrites an ICMP error whose own direction is rewritten to `source > destination`. Its own source
+/// becomes `outer`, or stays.
+fn rewrite(
+    packet: &mut PacketBuf,
+    datagram: &Datagram,
+    inner: &Embedded,
+    (source, destination): (Endpoint, Endpoint),
+    outer: Option<Endpoint>,
+) {
+    let frame = packet.frame_mut();
+    let change = translate_embedded(frame, inner, (destination, source));
+    let icmp_checksum = usize::from(datagram.l4) + icmp::CHECKSUM;
+    let old = u16_at(frame, icmp_checksum);
+    put_u16(frame, icmp_checksum, checksum::apply(old, change));
+    let mut header = Patch::new(frame, usize::from(datagram.l3));
+    if let Some(outer) = outer {
+        header.address(ipv4::SOURCE, outer);
+    }
+    header.address(ipv4::DESTINATION, destination);
+    header.lower_ttl();
+    header.seal();
 }
 
 /// Rewrites the embedded packet to what was first sent; the result is the change to the sum over
 /// all of it.
-fn translate_embedded(frame: &mut [u8], inner: &Embedded, flow: &Flow) -> Delta {
-    let (source, destination) = (flow.destination(), flow.source());
+fn translate_embedded(
+    frame: &mut [u8],
+    inner: &Embedded,
+    (source, destination): (Endpoint, Endpoint),
+) -> Delta {
     let mut header = Patch::new(frame, inner.l3);
     header.address(ipv4::SOURCE, source);
     header.address(ipv4::DESTINATION, destination);

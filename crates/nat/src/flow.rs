@@ -7,6 +7,7 @@ use packet::header::{icmp, ipv4, put_u16, tcp, udp};
 use packet::{Datagram, Endpoint, FlowKey, IcmpKind, Instant, L4, LinkId, PacketBuf, Protocol};
 
 use crate::tick::Tick;
+use crate::window::Window;
 
 /// Who sent the first packet of a session to whom.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -50,6 +51,9 @@ pub struct NextHop {
 /// is a value of its own that orders no other access, and the direction's packets come through one
 /// worker, so a plain load and store count them. What a second worker adds at the same time may be
 /// lost from the counters, nothing else.
+///
+/// Packets and bytes are 48 bits each and wrap: 280 TB, which a flow at 10 Gbit/s takes 62 hours
+/// for. The low 16 bits of the two words are the halves of a [`Window`].
 #[repr(C)]
 pub struct Flow {
     source: Endpoint,
@@ -65,8 +69,8 @@ pub struct Flow {
     ingress: LinkId,
     egress: LinkId,
     events: AtomicU8,
-    packets: AtomicU64,
-    bytes: AtomicU64,
+    packets_and_window: AtomicU64,
+    bytes_and_window: AtomicU64,
 }
 
 const _: () = assert!(size_of::<Flow>() == 48);
@@ -128,16 +132,42 @@ impl Flow {
         if partial { self.addresses } else { self.transport }
     }
 
-    /// Counts packets of the side and notes when the last came.
+    /// Counts packets of the side, which is not TCP, and notes when the last came.
     ///
     /// `bytes` are those of all the packets, as the caller accounts for them.
     #[inline]
     pub fn touch(&self, now: Instant, bytes: u64, packets: u64) {
+        self.see(now);
+        self.count(bytes, packets, Window::NOTHING);
+    }
+
+    /// Notes that the side was heard of.
+    #[inline]
+    pub(crate) fn see(&self, now: Instant) {
         self.seen.store(Tick::at(now).0, Ordering::Relaxed);
-        let total = self.packets.load(Ordering::Relaxed).wrapping_add(packets);
-        self.packets.store(total, Ordering::Relaxed);
-        let total = self.bytes.load(Ordering::Relaxed).wrapping_add(bytes);
-        self.bytes.store(total, Ordering::Relaxed);
+    }
+
+    /// Counts packets, and remembers the window.
+    #[inline]
+    pub(crate) fn count(&self, bytes: u64, packets: u64, window: Window) {
+        let add = |word: &AtomicU64, amount: u64, half: u32| {
+            let total = (word.load(Ordering::Relaxed) >> HALF).wrapping_add(amount);
+            word.store(total << HALF | u64::from(half), Ordering::Relaxed);
+        };
+        add(&self.packets_and_window, packets, window.0 >> HALF);
+        add(&self.bytes_and_window, bytes, window.0 & HALF_MASK);
+    }
+
+    /// What the side expects of its peer.
+    #[inline]
+    pub(crate) fn window(&self) -> Window {
+        let half = |word: &AtomicU64| word.load(Ordering::Relaxed) as u32 & HALF_MASK;
+        Window(half(&self.packets_and_window) << HALF | half(&self.bytes_and_window))
+    }
+
+    /// Changes what the side expects, and counts nothing.
+    pub(crate) fn set_window(&self, window: Window) {
+        self.count(0, 0, window);
     }
 
     /// Where the side's packets go.
@@ -189,16 +219,16 @@ impl Flow {
         }
     }
 
-    /// Packets counted.
+    /// Packets counted, modulo 2^48.
     #[must_use]
     pub fn packets(&self) -> u64 {
-        self.packets.load(Ordering::Relaxed)
+        self.packets_and_window.load(Ordering::Relaxed) >> HALF
     }
 
-    /// Bytes counted.
+    /// Bytes counted, modulo 2^48.
     #[must_use]
     pub fn bytes(&self) -> u64 {
-        self.bytes.load(Ordering::Relaxed)
+        self.bytes_and_window.load(Ordering::Relaxed) >> HALF
     }
 
     pub(crate) fn new(key: FlowKey, rewrite: Rewrite, links: Links, now: Instant) -> Self {
@@ -211,7 +241,7 @@ impl Flow {
             Protocol::Icmp => ports,
             Protocol::Tcp | Protocol::Udp => addresses.and(ports),
         };
-        Self {
+        let flow = Self {
             source,
             destination,
             addresses,
@@ -223,9 +253,11 @@ impl Flow {
             ingress: links.ingress,
             egress: links.next_hop.egress,
             events: AtomicU8::new(0),
-            packets: AtomicU64::new(0),
-            bytes: AtomicU64::new(0),
-        }
+            packets_and_window: AtomicU64::new(0),
+            bytes_and_window: AtomicU64::new(0),
+        };
+        flow.set_window(Window::NOTHING);
+        flow
     }
 
     pub(crate) fn set_generation(&self, generation: u32) {
@@ -244,6 +276,8 @@ impl Flow {
         self.traits & one != 0
     }
 
+    /// Whether any of the events happened.
+    #[inline]
     pub(crate) fn happened(&self, event: u8) -> bool {
         self.events.load(Ordering::Relaxed) & event != 0
     }
@@ -300,6 +334,10 @@ pub(crate) fn word_delta(old: u16, new: u16) -> Delta {
 /// A TTL, the high byte of its word, one lower: `-0x0100` in one's complement.
 pub(crate) const TTL_LESS_ONE: Delta = Delta(!0x0100);
 
+/// Bits of a counter's word that half a window takes.
+const HALF: u32 = 16;
+const HALF_MASK: u32 = (1 << HALF) - 1;
+
 /// The [`Direction`] in a side's traits.
 pub(crate) const DIRECTION: u8 = 0b11;
 /// The session counts on the mapping of its initiator (side 0's source), or of the internal
@@ -318,8 +356,12 @@ pub(crate) const PICKED_UP: u8 = 1 << 6;
 pub(crate) const SYN: u8 = 1;
 /// The side has sent a FIN.
 pub(crate) const FIN: u8 = 1 << 1;
-/// The last TCP segment of the side was a reset.
+/// The side sent a reset, and neither side anything else since.
 pub(crate) const RST: u8 = 1 << 2;
+/// The other side's reset stands until this side sends something else.
+pub(crate) const OVERRULED: u8 = 1 << 3;
+/// Both sides have sent their FIN: nothing prolongs the session any more.
+pub(crate) const FROZEN: u8 = 1 << 4;
 /// The session came from outside and counts as unanswered; only its owner reads or writes this.
 pub(crate) const UNANSWERED: u8 = 1 << 6;
 /// Not the owner, but a worker that may not remove it, found the session void: its owner will.

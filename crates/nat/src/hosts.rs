@@ -1,11 +1,12 @@
-//! How many mappings each internal address holds.
+//! How many mappings or sessions each internal address holds, and how fast it opens them.
 
 use std::net::Ipv4Addr;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
-use packet::Protocol;
+use packet::{Instant, Protocol};
 
 use crate::Policy;
+use crate::policy::Rate;
 
 /// Internal addresses that can be told apart at once: four times what a /20 of LANs holds. 8 bytes
 /// each.
@@ -31,7 +32,8 @@ pub(crate) struct Hosts {
 
 /// Which slot was counted up, and for which protocol.
 ///
-/// **Shape**: the slot in the low 24 bits, the protocol's place in [`Protocol::ALL`] above.
+/// **Shape**: the slot in the low 24 bits; above, 0 if it counts for no protocol, else one more than
+/// the protocol's place in [`Protocol::ALL`].
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct HostSlot(pub(crate) u32);
 
@@ -49,17 +51,16 @@ impl Hosts {
 
     /// Counts one more mapping of `host`, unless it has as many as the policy allows it, or the
     /// slots around are all taken.
-    pub(crate) fn acquire(
+    pub(crate) fn acquire_mapping(
         &self,
         host: Ipv4Addr,
         protocol: Protocol,
         policy: &Policy,
     ) -> Option<HostSlot> {
-        let at = self.acquire_slot(host, policy.mappings_per_host_max)?;
+        let HostSlot(at) = self.acquire(host, policy.mappings_per_host_max)?;
         let place = place_of(protocol);
-        let count = &self.of_protocol[at][place];
-        let before = count.fetch_add(1, Ordering::Relaxed);
-        let slot = HostSlot(at as u32 | (place as u32) << PLACE_SHIFT);
+        let before = self.of_protocol[at as usize][place].fetch_add(1, Ordering::Relaxed);
+        let slot = HostSlot(at | (place as u32 + 1) << PLACE_SHIFT);
         if before >= policy.mappings_per_host_max_of.of(protocol) {
             self.release(slot);
             return None;
@@ -67,8 +68,9 @@ impl Hosts {
         Some(slot)
     }
 
-    fn acquire_slot(&self, host: Ipv4Addr, max: u32) -> Option<usize> {
-        let home = flow_table::mix([u64::from(host.to_bits()), 0], self.seed) as usize;
+    /// Counts one more for `host`, unless it has `max` already or the slots around are all taken.
+    pub(crate) fn acquire(&self, host: Ipv4Addr, max: u32) -> Option<HostSlot> {
+        let home = self.home(host);
         for _ in 0..RETRIES {
             let at = self.place(host, home)?;
             let word = self.slots[at].load(Ordering::Relaxed);
@@ -83,7 +85,7 @@ impl Hosts {
             let swap =
                 self.slots[at].compare_exchange(word, next, Ordering::Acquire, Ordering::Relaxed);
             if swap.is_ok() {
-                return Some(at);
+                return Some(HostSlot(at as u32));
             }
         }
         None
@@ -93,12 +95,39 @@ impl Hosts {
     pub(crate) fn release(&self, slot: HostSlot) {
         if slot != HostSlot::NONE {
             let (at, place) = (slot.0 & SLOT_MASK, slot.0 >> PLACE_SHIFT);
-            self.of_protocol[at as usize][place as usize].fetch_sub(1, Ordering::Relaxed);
+            if let Some(place) = place.checked_sub(1) {
+                self.of_protocol[at as usize][place as usize].fetch_sub(1, Ordering::Relaxed);
+            }
             // Release pairs with the acquire of whoever takes the slot over: the count of the
             // protocol is then down as well.
             let before = self.slots[at as usize].fetch_sub(1, Ordering::Release);
             debug_assert!(before as u32 > 0, "released more often than acquired");
         }
+    }
+
+    /// Counts one less for a host that has its slot still; nobody has none.
+    pub(crate) fn release_one(&self, host: Option<Ipv4Addr>) {
+        let Some(host) = host else { return };
+        let home = self.home(host);
+        for probe in 0..PROBES {
+            let slot = &self.slots[(home + probe) % SLOTS];
+            let less = |word| (owner(word) == host && word as u32 != 0).then(|| word - 1);
+            if slot.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less).is_ok() {
+                return;
+            }
+        }
+        debug_assert!(false, "released more often than acquired");
+    }
+
+    /// How many are counted for `host`.
+    pub(crate) fn count(&self, host: Ipv4Addr) -> u32 {
+        let at = self.place(host, self.home(host));
+        let word = at.map_or(0, |at| self.slots[at].load(Ordering::Relaxed));
+        if owner(word) == host { word as u32 } else { 0 }
+    }
+
+    fn home(&self, host: Ipv4Addr) -> usize {
+        flow_table::mix([u64::from(host.to_bits()), 0], self.seed) as usize
     }
 
     /// The slot of `host`, or else the first that nobody has.
@@ -127,6 +156,76 @@ fn place_of(protocol: Protocol) -> usize {
     place.expect("`ALL` has every protocol")
 }
 
+/// A token bucket per internal address, shared by all workers without locks.
+///
+/// **Shape**: each slot holds 20 bits of the address's hash, then 44 bits of the time at which its
+/// bucket is full, in units of 64 ns; a slot whose bucket is full is anybody's. Two addresses with
+/// the same 20 bits and the same slots share a bucket: one in some ten thousand pairs does.
+pub(crate) struct Rates {
+    slots: Box<[AtomicU64]>,
+    seed: u64,
+}
+
+impl Rates {
+    pub(crate) fn new(seed: u64) -> Self {
+        Self { slots: (0..SLOTS).map(|_| AtomicU64::new(0)).collect(), seed }
+    }
+
+    /// Whether `host` may open one more now.
+    pub(crate) fn admits(&self, host: Ipv4Addr, rate: Rate, now: Instant) -> bool {
+        self.next(host, rate, now).is_some()
+    }
+
+    /// Takes one; `false` if there is none, or the slots around are all others'.
+    pub(crate) fn take(&self, host: Ipv4Addr, rate: Rate, now: Instant) -> bool {
+        for _ in 0..RETRIES {
+            let Some((at, word, next)) = self.next(host, rate, now) else { return false };
+            // Relaxed: the word is all there is.
+            let swap =
+                self.slots[at].compare_exchange(word, next, Ordering::Relaxed, Ordering::Relaxed);
+            if swap.is_ok() {
+                return true;
+            }
+        }
+        false
+    }
+
+    /// The slot of `host`, what it holds, and what it holds after one more.
+    fn next(&self, host: Ipv4Addr, rate: Rate, now: Instant) -> Option<(usize, u64, u64)> {
+        let hash = flow_table::mix([u64::from(host.to_bits()), 1], self.seed);
+        let (home, tag) = (hash as usize, hash >> TIME_BITS);
+        let now = now.as_nanos() >> UNIT & TIME;
+        let cost = (UNITS_PER_SEC / u64::from(rate.per_second)).max(1);
+        let depth = cost * u64::from(rate.burst);
+        // What lies further ahead than a bucket is deep lies behind, by the wrap.
+        let ahead = |word: u64| {
+            let ahead = (word & TIME).wrapping_sub(now) & TIME;
+            if ahead > depth { 0 } else { ahead }
+        };
+        let mut place = None;
+        for probe in 0..PROBES {
+            let at = (home + probe) % SLOTS;
+            let word = self.slots[at].load(Ordering::Relaxed);
+            let ahead = ahead(word);
+            if ahead == 0 {
+                place = place.or(Some((at, word, 0)));
+            } else if word >> TIME_BITS == tag {
+                place = Some((at, word, ahead));
+                break;
+            }
+        }
+        let (at, word, ahead) = place?;
+        let full_in = ahead + cost;
+        (full_in <= depth).then_some((at, word, tag << TIME_BITS | (now + full_in) & TIME))
+    }
+}
+
+/// A slot's time: 44 bits of 64 ns wrap after 13 days, far more than a bucket is deep.
+const TIME_BITS: u32 = 44;
+const TIME: u64 = (1 << TIME_BITS) - 1;
+const UNIT: u32 = 6;
+const UNITS_PER_SEC: u64 = 1_000_000_000 >> UNIT;
+
 fn owner(word: u64) -> Ipv4Addr {
     Ipv4Addr::from_bits((word >> 32) as u32)
 }
@@ -134,7 +233,7 @@ fn owner(word: u64) -> Ipv4Addr {
 const PROTOCOLS: usize = Protocol::ALL.len();
 const PLACE_SHIFT: u32 = 24;
 const SLOT_MASK: u32 = (1 << PLACE_SHIFT) - 1;
-const _: () = assert!(SLOTS <= SLOT_MASK as usize && PROTOCOLS < 1 << (32 - PLACE_SHIFT));
+const _: () = assert!(SLOTS <= SLOT_MASK as usize && PROTOCOLS < 255);
 
 /// Attempts against other workers at the same word; each failure means that another one succeeded.
 const RETRIES: usize = 64;
@@ -152,7 +251,7 @@ mod tests {
     }
 
     fn acquire(hosts: &Hosts, host: Ipv4Addr, max: u32) -> Option<HostSlot> {
-        hosts.acquire(host, Protocol::Udp, &at_most(max))
+        hosts.acquire_mapping(host, Protocol::Udp, &at_most(max))
     }
 
     #[test]
@@ -163,6 +262,41 @@ mod tests {
         assert!(acquire(&hosts, Ipv4Addr::new(10, 0, 0, 6), 3).is_some());
         hosts.release(slots[1]);
         assert!(acquire(&hosts, HOST, 3).is_some());
+    }
+
+    #[test]
+    fn a_count_is_given_back_by_name() {
+        let hosts = Hosts::new(1);
+        assert!(hosts.acquire(HOST, 2).is_some() && hosts.acquire(HOST, 2).is_some());
+        assert_eq!((hosts.count(HOST), hosts.acquire(HOST, 2)), (2, None));
+        hosts.release_one(Some(HOST));
+        hosts.release_one(None);
+        assert_eq!(hosts.count(HOST), 1);
+        assert!(hosts.acquire(HOST, 2).is_some());
+    }
+
+    #[test]
+    fn a_burst_passes_and_then_the_rate_holds() {
+        let rates = Rates::new(1);
+        let rate = Rate { per_second: 100, burst: 30 };
+        let at = |ms: u64| Instant::from_millis(5000 + ms);
+        assert_eq!((0..1000).filter(|_| rates.take(HOST, rate, at(0))).count(), 30);
+        assert!(!rates.admits(HOST, rate, at(5)) && rates.admits(HOST, rate, at(11)));
+        assert!(rates.take(Ipv4Addr::new(10, 0, 0, 6), rate, at(0)), "another's bucket");
+        let second = (1..=1000).filter(|ms| rates.take(HOST, rate, at(*ms))).count();
+        assert!((99..=101).contains(&second), "{second}");
+        let later = (0..1000).filter(|_| rates.take(HOST, rate, at(600_000))).count();
+        assert_eq!(later, 30, "rest fills no more than a bucket");
+    }
+
+    #[test]
+    fn a_bucket_is_right_across_the_wrap_of_its_clock() {
+        let rates = Rates::new(1);
+        let rate = Rate { per_second: 10, burst: 5 };
+        let wrap = Instant::from_secs((TIME / UNITS_PER_SEC) - 1);
+        let taken = (0..40u32)
+            .filter(|n| rates.take(HOST, rate, wrap + std::time::Duration::from_millis(100) * *n));
+        assert_eq!(taken.count(), 40);
     }
 
     #[test]
@@ -180,7 +314,7 @@ mod tests {
         let hosts = Hosts::new(1);
         let of = ProtocolQuotas { udp: 2, ..ProtocolQuotas::NONE };
         let policy = Policy { mappings_per_host_max_of: of, ..at_most(4) };
-        let take = |protocol| hosts.acquire(HOST, protocol, &policy);
+        let take = |protocol| hosts.acquire_mapping(HOST, protocol, &policy);
         let first = take(Protocol::Udp).unwrap();
         assert!(take(Protocol::Udp).is_some() && take(Protocol::Udp).is_none());
         assert!(take(Protocol::Tcp).is_some() && take(Protocol::Icmp).is_some());

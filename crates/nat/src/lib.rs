@@ -27,12 +27,13 @@
 //! ICMP error finds its session by reversing what it embeds ([`Tables::translate_error`]).
 //!
 //! **Fast path**, per packet and free of this crate's tables but one line: look [`SessionKey`] up
-//! in [`Tables::sessions`], compare [`Flow::generation`] with the policy's, [`Flow::apply`],
-//! [`Flow::touch`], [`observe_tcp`]. **Slow path**, for the first packet of a session:
+//! in [`Tables::sessions`], compare [`Flow::generation`] with the policy's, [`expects`] of a reset, [`Flow::apply`],
+//! [`Flow::touch`] or [`touch_tcp`]. **Slow path**, for the first packet of a session:
 //! [`Tables::resolve_external`] if it is addressed to the external address, then [`Engine::open`].
 //! **Upkeep**: [`Engine::expire`] once per batch.
 //!
-//! **Lifetimes.** Only packets from inside refresh. Sessions end by time ([`Timeouts`]), by
+//! **Lifetimes.** Only packets from inside refresh, resets and ICMP errors among them do not
+//! (RFC 7857 §7, §7.1). Sessions end by time ([`Timeouts`]), by
 //! [`Engine::kill`], or when a new policy contradicts them ([`Engine::revalidate`]). A mapping ends
 //! with its last session, then rests for two minutes: its port goes to no other endpoint. Nothing
 //! that is alive is ever evicted: when something is full, the new flow is refused.
@@ -46,11 +47,16 @@
 //! meet, as they would across the Internet.
 //!
 //! A session from outside that nobody answered does not keep the mapping that let it in, and at
-//! most a quarter of the sessions may be such.
+//! most a quarter of the sessions may be such. No host may have more than half of the sessions, or
+//! what [`Policy::sessions_per_host_max`] says; those that strangers open leave it a quarter of
+//! that for its own.
 //!
-//! **TCP.** From outside a SYN opens a session. From inside also a segment of a connection under
-//! way: after a restart connections from inside live on if port preservation gives them the
-//! external port that they had.
+//! **TCP.** From outside the third segment of a handshake opens a session; the first two pass by a
+//! note ([`Tables::entry`], [`Tables::answer`], `handshake.rs`). From inside a SYN opens one, and
+//! also a segment of a connection under way: after a restart connections from inside live on if
+//! port preservation gives them the external port that they had. A reset must be one that its
+//! receiver expects ([`expects`], RFC 7857 §2.2 says that this has to be verified): else it is not
+//! of the connection, is dropped and changes nothing.
 //!
 //! **Addresses.** All flows of a host share one external address: its 1:1 address, or the one that
 //! [`Pool`] pairs it with. The router itself uses the interface's own. An [`Exemption`] takes flows
@@ -60,15 +66,20 @@
 //! policy that gives its host another one its sessions are found void on their next packet and
 //! opened anew under the new address; those that stay silent expire.
 //!
+//! **Crash.** A [`PortJournal`] in memory that outlives the router says whose each port is. For two
+//! minutes after a start the ports that were taken before go to nobody but their last holders, who
+//! get them back first: a connection from before goes on, and no other host inherits its packets.
+//!
 //! **Threads.** One [`Engine`] per worker; sans-IO, no locks, no allocation after [`Tables::new`].
 //! Anyone reads. Entries are inserted and removed by the worker that owns their slot; others change
 //! counts and flags in them, each a single atomic word. A session that another worker's packet
 //! shows to be void is condemned, and removed by its owner.
 //!
 //! **Limits.** Sessions: as many as the tables were made for. Mappings: every port of the addresses
-//! that they were made for, and of one more. Mappings per host: [`Policy::mappings_per_host_max`],
-//! over 16,384 hosts. Addresses: [`POOL_MAX`], [`STATICS_MAX`]. Forwards: [`FORWARDS_MAX`].
-//! Exemptions: [`EXEMPTIONS_MAX`]. Work per new flow: about a thousand ports looked at, and that only when nearly
+//! that they were made for, and of one more. Mappings, sessions and new sessions per second of a
+//! host: see [`Policy`], over 16,384 hosts. Handshakes from outside: 65,536, the newer overwrites
+//! the older. Addresses: [`POOL_MAX`], [`STATICS_MAX`]. Forwards: [`FORWARDS_MAX`]. Exemptions:
+//! [`EXEMPTIONS_MAX`]. Work per new flow: about a thousand ports looked at, and that only when nearly
 //! all are taken.
 //!
 //! Non-goals: ALGs (RFC 4787 REQ-10), port overloading, fragments (dropped by `packet`),
@@ -80,12 +91,15 @@ mod errors;
 mod exempt;
 mod flow;
 mod forwards;
+mod handshake;
 mod hosts;
+mod journal;
 mod mapping;
 mod plan;
 mod policy;
 mod pool;
 mod ports;
+mod quota;
 mod state;
 mod statics;
 mod tables;
@@ -93,13 +107,19 @@ mod tables;
 mod tests;
 mod tick;
 mod upkeep;
+mod window;
 
 pub use engine::{Engine, OpenRequest, Revalidation, Standing, Translation, standing};
+pub use errors::PendingError;
 pub use exempt::{EXEMPTIONS_MAX, Exemption};
 pub use flow::{Direction, Flow, NextHop};
 pub use forwards::{FORWARDS_MAX, Forward, ForwardError, Forwards};
-pub use policy::{Filtering, HostFilterings, Policy, ProtocolQuotas, ReservedPorts, Timeouts};
+pub use handshake::{Accepted, Entry, Relay};
+pub use journal::{JournalWords, PortJournal};
+pub use policy::{
+    Filtering, HostFilterings, Policy, ProtocolQuotas, Rate, ReservedPorts, Timeouts,
+};
 pub use pool::{POOL_MAX, Pool, Pooling};
-pub use state::{State, observe_tcp};
+pub use state::{State, expects, touch_tcp};
 pub use statics::{Inbound, STATICS_MAX, Static, StaticError, Statics};
-pub use tables::{SessionHit, SessionInfo, SessionKey, Stats, Tables};
+pub use tables::{SessionHit, SessionId, SessionInfo, SessionKey, Sizes, Stats, Tables};

@@ -2,6 +2,7 @@
 
 use std::net::Ipv4Addr;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::time::Duration;
 
 use flow_table::{Key, mix};
 use packet::{Endpoint, External, Instant, Internal, LinkId, Protocol};
@@ -33,6 +34,11 @@ impl MappingKey {
         ])
     }
 
+    /// The protocol of the endpoint.
+    pub(crate) fn protocol(self) -> Option<Protocol> {
+        Protocol::from_number((self.0[1] >> 8) as u8)
+    }
+
     /// The endpoint that the key names.
     pub(crate) fn endpoint(self) -> Endpoint {
         Endpoint::new(Ipv4Addr::from_bits((self.0[0] >> 32) as u32), (self.0[1] >> 48) as u16)
@@ -48,7 +54,7 @@ impl Key for MappingKey {
 /// What an internal endpoint's external one needs remembered; side 0's is the one that counts.
 ///
 /// ```text
-///             session             last session            120 s
+///             session             last session         port_rest
 ///   (absent) --------> held by n ------------> at rest ----------> dead, removed by its owner
 ///                          ^      a session of    |
 ///                          +--- the same endpoint +
@@ -98,8 +104,8 @@ impl Mapping {
         woken.is_ok()
     }
 
-    /// Takes a session away. With the last one the mapping goes to rest.
-    pub(crate) fn release(&self, hosts: &Hosts, now: Instant) {
+    /// Takes a session away. With the last one the mapping goes to rest: `true`.
+    pub(crate) fn release(&self, hosts: &Hosts, now: Instant) -> bool {
         // Stored with every release: who sees the count at 0 also sees this.
         self.freed.store(Tick::at(now).0, Ordering::Relaxed);
         let last = |current| count(current) == 1;
@@ -111,18 +117,20 @@ impl Mapping {
             && last(before)
         {
             hosts.release(HostSlot((before >> 32) as u32));
+            return true;
         }
+        false
     }
 
     /// Makes a mapping that has rested long enough dead. For the owner of the entry, who must
     /// remove it then.
-    pub(crate) fn retire(&self, now: Instant) -> bool {
+    pub(crate) fn retire(&self, now: Instant, rest: Duration) -> bool {
         // Acquire pairs with the release that brought the count to 0, after it had stored `freed`.
         if count(self.word.load(Ordering::Acquire)) != 0 {
             return false;
         }
         let rested = self.lan == LinkId::LOCAL
-            || Tick::at(now).is_past(Tick(self.freed.load(Ordering::Relaxed)), REST);
+            || Tick::at(now).is_past(Tick(self.freed.load(Ordering::Relaxed)), rest);
         rested && self.kill()
     }
 
@@ -198,6 +206,3 @@ fn count(word: u64) -> u32 {
 const INTERNAL: u64 = 0;
 const EXTERNAL: u64 = 1;
 const DEAD: u32 = u32::MAX;
-
-/// How long a freed external endpoint goes to nobody but its last holder (RFC 6888 REQ-8).
-const REST: std::time::Duration = std::time::Duration::from_secs(120);

@@ -16,6 +16,7 @@ use crate::flow::{
     Rewrite, UNADMITTED,
 };
 use crate::hosts::HostSlot;
+use crate::journal;
 use crate::mapping::{Contact, ContactKey, Mapping, MappingKey};
 use crate::ports::Candidates;
 use crate::tables::SessionHit;
@@ -53,10 +54,12 @@ impl Plan {
 
     /// What the session holds already.
     pub(crate) fn bonds(&self) -> Bonds {
-        let inbound = self.traits & DIRECTION == Direction::Inbound as u8;
+        let protocol = self.key.protocol();
+        let waits =
+            self.traits & DIRECTION == Direction::Inbound as u8 && protocol != Protocol::Tcp;
         Bonds {
-            protocol: self.key.protocol(),
-            traits: if inbound { self.traits & !HOLDS_MAPPING } else { self.traits },
+            protocol,
+            traits: if waits { self.traits & !HOLDS_MAPPING } else { self.traits },
             mapping: self.mapping,
             target: self.target,
             remote: self.key.destination().address,
@@ -106,6 +109,7 @@ struct Allocation {
     slot: HostSlot,
     /// Its internal key.
     name: MappingKey,
+    now: Instant,
 }
 
 /// How a mapping came about.
@@ -129,18 +133,14 @@ impl Engine {
         match request.translation {
             Translation::Outbound => self.plan_outbound(pass, request, policy, now),
             Translation::Inbound(internal) => {
-                first_segment(datagram)?;
-                let external = External(datagram.destination);
-                let bond = Bond { internal, external, lan: request.forward.egress };
+                if datagram.protocol() == Protocol::Tcp {
+                    return Err(DropReason::TcpNoSession);
+                }
                 // It holds the mapping when it is answered, see `upkeep`.
-                let enter: (u8, fn(&Mapping) -> bool) = (HOLDS_MAPPING, Mapping::is_held);
-                let protocol = datagram.protocol();
-                let traits = Direction::Inbound as u8
-                    | self.enter_target(pass, protocol, bond, policy, enter)?;
-                let key = datagram.key(Side::Outside);
-                let (source, destination) = (datagram.source, internal.0);
-                let (answers, mapping) = (Side::Inside, Some(bond));
-                Ok(Plan { key, source, destination, answers, traits, mapping, target: None })
+                self.plan_inbound(pass, request, internal, policy, Mapping::is_held)
+            }
+            Translation::Accepted(accepted) => {
+                self.plan_inbound(pass, request, accepted.internal, policy, Mapping::join)
             }
             Translation::Hairpin(internal) => {
                 first_segment(datagram)?;
@@ -163,6 +163,26 @@ impl Engine {
         }
     }
 
+    fn plan_inbound(
+        &mut self,
+        pass: &Pass<'_>,
+        request: &OpenRequest<'_>,
+        internal: Internal,
+        policy: &Policy,
+        enter: fn(&Mapping) -> bool,
+    ) -> Result<Plan, DropReason> {
+        let datagram = request.datagram;
+        let external = External(datagram.destination);
+        let bond = Bond { internal, external, lan: request.forward.egress };
+        let holds = (HOLDS_MAPPING, enter);
+        let traits = Direction::Inbound as u8
+            | self.enter_target(pass, datagram.protocol(), bond, policy, holds)?;
+        let key = datagram.key(Side::Outside);
+        let (source, destination) = (datagram.source, internal.0);
+        let (answers, mapping) = (Side::Inside, Some(bond));
+        Ok(Plan { key, source, destination, answers, traits, mapping, target: None })
+    }
+
     fn plan_outbound(
         &mut self,
         pass: &Pass<'_>,
@@ -174,7 +194,7 @@ impl Engine {
         let mut traits = Direction::Outbound as u8 | first_or_under_way(datagram)?;
         let internal = Internal(datagram.source);
         let standin =
-            self.stand_in(pass, datagram.protocol(), internal, request.ingress, policy)?;
+            self.stand_in(pass, datagram.protocol(), internal, request.ingress, policy, now)?;
         traits |= if standin.is_held { HOLDS_MAPPING } else { 0 };
         let mut plan = Plan {
             key: datagram.key(Side::Inside),
@@ -311,6 +331,7 @@ impl Engine {
         internal: Internal,
         lan: LinkId,
         policy: &Policy,
+        now: Instant,
     ) -> Result<Standin, DropReason> {
         if let Some(external) = policy.static_of(internal) {
             // A forward may have taken the port for another endpoint.
@@ -335,6 +356,7 @@ impl Engine {
                     // A forward or service took the port, or the pool no longer has the address.
                     // Its sessions end one by one, then the mapping can go.
                     if self.owners.mappings.owns(hit.id()) && hit.value_at(0).kill() {
+                        self.tables.bury(&hit);
                         self.owners.mappings.remove(pass, hit.id());
                     }
                     return Err(DropReason::PortsExhausted);
@@ -342,7 +364,7 @@ impl Engine {
                 self.hold(hit.value_at(0), protocol, internal, lan, policy)?;
                 external
             }
-            None => self.allocate(pass, protocol, internal, lan, policy)?,
+            None => self.allocate(pass, protocol, internal, lan, policy, now)?,
         };
         Ok(Standin { external, is_held: true })
     }
@@ -360,7 +382,7 @@ impl Engine {
             return Ok(());
         }
         let slot = self.host_slot(protocol, internal, lan, policy)?;
-        if mapping.wake(slot) {
+        if self.tables.wake(mapping, slot) {
             return Ok(());
         }
         self.tables.hosts.release(slot);
@@ -379,7 +401,7 @@ impl Engine {
         if lan == LinkId::LOCAL {
             return Ok(HostSlot::NONE);
         }
-        let slot = self.tables.hosts.acquire(internal.0.address, protocol, policy);
+        let slot = self.tables.hosts.acquire_mapping(internal.0.address, protocol, policy);
         slot.ok_or(DropReason::HostQuota)
     }
 
@@ -393,13 +415,17 @@ impl Engine {
         internal: Internal,
         lan: LinkId,
         policy: &Policy,
+        now: Instant,
     ) -> Result<External, DropReason> {
         let own = policy.external.ok_or(DropReason::WanDown)?;
         let host = internal.0.address;
         let pair = policy.paired(host, lan).ok_or(DropReason::WanDown)?;
         let slot = self.host_slot(protocol, internal, lan, policy)?;
+        if self.tables.resting() > policy.ports_at_rest_max {
+            self.reclaim(pass, policy.ports_at_rest_max);
+        }
         let name = MappingKey::internal(protocol, internal, pair);
-        let allocation = Allocation { protocol, internal, lan, slot, name };
+        let allocation = Allocation { protocol, internal, lan, slot, name, now };
         let mut refusal = DropReason::PortsExhausted;
         let others = policy.pool.choices(own, host).skip(1).filter(|_| lan != LinkId::LOCAL);
         for address in std::iter::once(pair).chain(others) {
@@ -419,7 +445,7 @@ impl Engine {
         }
         self.tables.hosts.release(slot);
         if refusal == DropReason::MappingTableFull {
-            self.reclaim(pass);
+            self.reclaim(pass, 0);
         }
         Err(refusal)
     }
@@ -432,16 +458,25 @@ impl Engine {
         allocation: &Allocation,
         policy: &Policy,
     ) -> Result<Allocated<'p>, DropReason> {
-        let Allocation { protocol, internal, lan, slot, name } = *allocation;
-        for port in Candidates::new(internal.0.port, &mut self.rng) {
+        let Allocation { protocol, internal, lan, slot, name, now } = *allocation;
+        let journal = self.tables.journal.open(address, |other| policy.is_external(other));
+        let former = journal.as_ref().and_then(|open| open.former(protocol, internal, now));
+        let candidates = former.into_iter().chain(Candidates::new(internal.0.port, &mut self.rng));
+        for port in candidates {
+            let is_held = |open: &journal::Open<'_>| open.is_held(protocol, port, internal, now);
             let external = External(Endpoint::new(address, port));
-            if !policy.is_dynamic(protocol, external) {
+            if !policy.is_dynamic(protocol, external) || journal.as_ref().is_some_and(is_held) {
                 continue;
             }
             let keys = [name, MappingKey::external(protocol, external)];
             let values = [(); 2].map(|()| Mapping::held(slot, lan));
             match self.owners.mappings.insert(pass, keys, values) {
-                Ok(_) => return Ok(Allocated::Made(external)),
+                Ok(_) => {
+                    if let Some(open) = journal.filter(|_| lan != LinkId::LOCAL) {
+                        open.take(protocol, port, internal);
+                    }
+                    return Ok(Allocated::Made(external));
+                }
                 Err(InsertError::Exists { side: 0, hit }) => return Ok(Allocated::Found(hit)),
                 Err(InsertError::Exists { .. } | InsertError::BucketFull) => {}
                 Err(InsertError::Full) => return Err(DropReason::MappingTableFull),
@@ -450,11 +485,16 @@ impl Engine {
         Err(DropReason::PortsExhausted)
     }
 
-    /// Gives up mappings at rest before their time.
-    fn reclaim(&mut self, pass: &Pass<'_>) {
-        self.owners
-            .mappings
-            .scan(pass, RECLAIM, |hit| if hit.value_at(0).kill() { Keep::No } else { Keep::Yes });
+    /// Gives up mappings at rest before their time, while there are more than `spare`.
+    fn reclaim(&mut self, pass: &Pass<'_>, spare: u32) {
+        let Self { tables, owners, .. } = self;
+        owners.mappings.scan(pass, RECLAIM, |hit| {
+            if tables.resting() <= spare || !hit.value_at(0).kill() {
+                return Keep::Yes;
+            }
+            tables.bury(&hit);
+            Keep::No
+        });
     }
 }
 

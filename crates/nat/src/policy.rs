@@ -23,7 +23,7 @@ pub enum Filtering {
     AddressAndPortDependent,
 }
 
-/// How long a session without outbound packets lives.
+/// How long a session without outbound packets lives, and a port without a session.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Timeouts {
     /// UDP.
@@ -38,11 +38,14 @@ pub struct Timeouts {
     pub tcp_closing: Duration,
     /// ICMP queries.
     pub icmp: Duration,
+    /// External ports without a session go to no other endpoint for so long (RFC 6888 REQ-8).
+    pub port_rest: Duration,
 }
 
 impl Timeouts {
     /// The shortest that the RFCs allow: RFC 4787 REQ-5 (UDP; DNS may be shorter by REQ-5a, but
-    /// must outlive a resolver's query, RFC 5452 §10), RFC 5382 REQ-5, RFC 5508 REQ-2.
+    /// must outlive a resolver's query, RFC 5452 §10), RFC 5382 REQ-5, RFC 5508 REQ-2, RFC 6888
+    /// REQ-8.
     pub const FLOORS: Timeouts = Timeouts {
         udp: Duration::from_secs(120),
         udp_dns: Duration::from_secs(10),
@@ -50,6 +53,7 @@ impl Timeouts {
         tcp_opening: Duration::from_secs(240),
         tcp_closing: Duration::from_secs(240),
         icmp: Duration::from_secs(60),
+        port_rest: Duration::from_secs(120),
     };
 
     /// The first field that is shorter than its floor, as (name, value, floor).
@@ -63,6 +67,7 @@ impl Timeouts {
             ("tcp_opening", self.tcp_opening, floor.tcp_opening),
             ("tcp_closing", self.tcp_closing, floor.tcp_closing),
             ("icmp", self.icmp, floor.icmp),
+            ("port_rest", self.port_rest, floor.port_rest),
         ]
         .into_iter()
         .find(|(_, value, floor)| value < floor)
@@ -202,6 +207,23 @@ pub struct Policy {
     pub mappings_per_host_max: u32,
     /// The same for each protocol alone.
     pub mappings_per_host_max_of: ProtocolQuotas,
+    /// Most mappings at rest, of all hosts together; beyond, some give their port up early (RFC 6888
+    /// REQ-8).
+    pub ports_at_rest_max: u32,
+    /// Most sessions that one internal address may have, whoever opened them (RFC 6888 REQ-5);
+    /// `None`: half of the table, so that the other hosts always find as much as it has.
+    pub sessions_per_host_max: Option<u32>,
+    /// How fast one internal address may open sessions.
+    pub new_sessions: Rate,
+}
+
+/// A rate with a burst, per internal address (RFC 6888 REQ-4c, REQ-5).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Rate {
+    /// Sustained, above 0.
+    pub per_second: u32,
+    /// Back to back after a rest, above 0.
+    pub burst: u32,
 }
 
 impl Policy {
@@ -294,6 +316,32 @@ impl Policy {
         port != 0
             && !self.reserved.contains(protocol, port)
             && self.forwards.lookup(protocol, self.forward_address(address), port).is_none()
+    }
+
+    /// An external address by its place among all: the interface's own, those of the pool, 1:1 ones.
+    /// Another policy may have another at the place.
+    pub(crate) fn external_at(&self, place: u16) -> Option<Ipv4Addr> {
+        let (own, further) = (self.external?, self.pool.further());
+        match usize::from(place).checked_sub(1) {
+            None => Some(own),
+            Some(at) => further
+                .get(at)
+                .copied()
+                .or_else(|| self.statics.iter().nth(at - further.len()).map(|one| one.external)),
+        }
+    }
+
+    /// The place of an external address among all.
+    pub(crate) fn place_of(&self, address: Ipv4Addr) -> Option<u16> {
+        let (own, further) = (self.external?, self.pool.further());
+        let place = if address == own {
+            0
+        } else if let Ok(at) = further.binary_search(&address) {
+            1 + at
+        } else {
+            1 + further.len() + self.statics.place(address)?
+        };
+        u16::try_from(place).ok()
     }
 
     /// An external address as [`Forward`](crate::Forward)s name it.

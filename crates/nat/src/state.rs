@@ -14,17 +14,24 @@
 //! ```
 //!
 //! A reset never ends a session (RFC 7857 §2.2): it shortens its life to `tcp_closing`, and
-//! segments that follow show that it was not meant for this connection.
+//! segments that follow show that it was not meant for this connection. One that the receiver does
+//! not expect is not of the connection: [`expects`] refuses it and it changes nothing.
+//!
+//! Where this differs from the drawing, which knows only what opens and closes, not what happens
+//! next, it is in what follows a reset or both FINs: a SYN then opens the connection anew (else
+//! its ports could not be used for four minutes), and a reset after one FIN counts like one
+//! before it. `tests/machine.rs` has the reference machine and compares.
 
 use std::time::Duration;
 
 use packet::header::tcp;
-use packet::{Instant, Protocol};
+use packet::{Instant, Protocol, Segment};
 
 use crate::Timeouts;
 use crate::flow::{self, Direction, Flow};
 use crate::tables::SessionHit;
 use crate::tick::{Tick, span};
+use crate::window::Window;
 
 /// What is known of a session from the packets of both directions.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -61,63 +68,128 @@ impl State {
     }
 }
 
-/// Notes the flags of a TCP segment that matched `hit`. ICMP errors never come here (RFC 5382
-/// REQ-10).
+/// Whether a TCP segment that matched `hit` may pass: all may but a reset that its receiver does not
+/// expect (RFC 7857 §2.2, RFC 5961 §3.2).
+#[must_use]
 #[inline]
-pub fn observe_tcp(hit: &SessionHit<'_>, flags: u8) {
-    let own = hit.value();
-    if flags & (tcp::SYN | tcp::FIN | tcp::RST) != 0 || own.happened(flow::RST) {
-        observe_event(own, hit.other(), flags);
-    }
+pub fn expects(hit: &SessionHit<'_>, segment: &Segment) -> bool {
+    !segment.has(tcp::RST) || hit.other().window().expects_reset(segment)
 }
 
-/// The part of [`observe_tcp`] that few segments need.
-fn observe_event(own: &Flow, other: &Flow, flags: u8) {
-    if flags & tcp::RST != 0 {
-        own.note(flow::RST);
-        return;
+/// Counts a TCP segment that matched `hit` and follows the connection. ICMP errors never come here
+/// (RFC 5382 REQ-10).
+///
+/// `bytes` are those of all the `packets` that the segment is on the wire.
+#[inline]
+pub fn touch_tcp(hit: &SessionHit<'_>, segment: &Segment, now: Instant, bytes: u64, packets: u64) {
+    let own = hit.value();
+    let window = if segment.has(tcp::SYN | tcp::FIN | tcp::RST)
+        || own.happened(flow::RST | flow::OVERRULED | flow::FROZEN)
+    {
+        observe(hit, segment, now)
+    } else {
+        own.see(now);
+        own.window().after(segment)
+    };
+    own.count(bytes, packets, window);
+}
+
+/// The part of [`touch_tcp`] that few segments need; the window that the side has then.
+#[cold]
+fn observe(hit: &SessionHit<'_>, segment: &Segment, now: Instant) -> Window {
+    let (own, other) = (hit.value(), hit.other());
+    if segment.has(tcp::RST) {
+        observe_reset(hit, now);
+        return own.window();
     }
-    own.forget(flow::RST);
-    let over = |side: &Flow| side.happened(flow::FIN | flow::RST);
-    if flags & (tcp::SYN | tcp::ACK) == tcp::SYN && (over(own) || over(other)) {
-        own.forget(flow::FIN | flow::SYN);
-        other.forget(flow::FIN | flow::SYN | flow::RST);
+    let was_reset = (own.happened(flow::RST), other.happened(flow::RST));
+    if own.happened(flow::RST | flow::OVERRULED) {
+        own.forget(flow::RST | flow::OVERRULED);
+        other.forget(flow::RST | flow::OVERRULED);
     }
-    if flags & tcp::SYN != 0 {
+    let is_over = own.happened(flow::FROZEN) || was_reset != (false, false);
+    if segment.is_first_syn() && is_over {
+        own.forget(flow::SYN | flow::FIN | flow::FROZEN);
+        other.forget(flow::SYN | flow::FIN | flow::FROZEN);
+        other.set_window(Window::NOTHING);
+        own.note(flow::SYN);
+    } else if segment.has(tcp::SYN) && !is_open(hit.value_at(0), hit.value_at(1)) {
         own.note(flow::SYN);
     }
-    if flags & tcp::FIN != 0 {
+    if segment.has(tcp::FIN) && (is_open(hit.value_at(0), hit.value_at(1)) || is_picked_up(hit)) {
         own.note(flow::FIN);
+    }
+    if !own.happened(flow::FROZEN) {
+        own.see(now);
+    }
+    if own.happened(flow::FIN) && other.happened(flow::FIN) {
+        own.note(flow::FROZEN);
+        other.note(flow::FROZEN);
+    }
+    if !segment.has(tcp::SYN) {
+        return own.window().after(segment);
+    }
+    let window = own.window().after_syn(segment);
+    if segment.has(tcp::ACK) && segment.window_scale.is_none() {
+        other.set_window(other.window().unscaled());
+    }
+    window
+}
+
+/// A reset is no sign of life of its sender: when it comes from inside, it may be an answer to
+/// anything (RFC 7857 §7.1). So the time of it is noted where it prolongs nothing.
+fn observe_reset(hit: &SessionHit<'_>, now: Instant) {
+    let (own, other) = (hit.value(), hit.other());
+    if own.happened(flow::FROZEN) {
+        return;
+    }
+    let refreshes = match own.direction() {
+        Direction::Outbound => hit.side() == 0,
+        Direction::Inbound => hit.side() == 1,
+        Direction::Hairpin | Direction::Routed => false,
+    };
+    if refreshes {
+        other.see(now)
+    } else {
+        own.see(now)
+    }
+    own.note(flow::RST);
+    own.forget(flow::OVERRULED);
+    if !other.happened(flow::RST) {
+        other.note(flow::OVERRULED);
     }
 }
 
 /// The state of a session whose sides are `first` (that sent the first packet) and `second`.
 pub(crate) fn state(protocol: Protocol, first: &Flow, second: &Flow) -> State {
-    let answered = second.packets() > 0;
     if protocol != Protocol::Tcp {
-        return if answered { State::Replied } else { State::Unreplied };
+        return if second.packets() > 0 { State::Replied } else { State::Unreplied };
     }
-    if is_reset(first, second) || is_reset(second, first) {
-        return State::Reset;
-    }
-    let fins = u8::from(first.happened(flow::FIN)) + u8::from(second.happened(flow::FIN));
-    let opened = if first.has(flow::PICKED_UP) {
-        answered
+    let either = |event| first.happened(event) || second.happened(event);
+    if first.happened(flow::FIN) && second.happened(flow::FIN) {
+        State::Closed
+    } else if either(flow::RST) {
+        State::Reset
+    } else if !is_open(first, second) {
+        State::Opening
+    } else if either(flow::FIN) {
+        State::HalfClosed
     } else {
-        first.happened(flow::SYN) && second.happened(flow::SYN)
-    };
-    match fins {
-        2 => State::Closed,
-        _ if !opened => State::Opening,
-        1 => State::HalfClosed,
-        _ => State::Established,
+        State::Established
     }
 }
 
-/// Whether the last segment of `side` was a reset that `other` did not contradict by speaking
-/// later.
-fn is_reset(side: &Flow, other: &Flow) -> bool {
-    side.happened(flow::RST) && (other.happened(flow::RST) || other.seen().since(side.seen()) == 0)
+/// Whether both sides have sent a SYN, or none has and the connection was under way before us.
+fn is_open(first: &Flow, second: &Flow) -> bool {
+    match (first.happened(flow::SYN), second.happened(flow::SYN)) {
+        (true, true) => true,
+        (false, false) => first.has(flow::PICKED_UP) && second.packets() > 0,
+        _ => false,
+    }
+}
+
+fn is_picked_up(hit: &SessionHit<'_>) -> bool {
+    hit.value_at(0).has(flow::PICKED_UP)
 }
 
 /// A session's state, how long it has been idle and how long it may live.
@@ -148,27 +220,32 @@ pub(crate) fn is_over(hit: &SessionHit<'_>, now: Instant, timeouts: &Timeouts) -
 
 /// Judges a session.
 ///
-/// Only packets from the inside keep it alive (RFC 4787 REQ-6, RFC 7857 §7), but when a TCP
-/// connection closes, its last segments of either side start the last timer, so that a reset from
-/// outside cannot end it at once.
+/// Only packets from the inside keep it alive (RFC 4787 REQ-6, RFC 7857 §7). A connection that both
+/// sides have closed has `tcp_closing` from then, whatever comes. One that was reset has as much
+/// from the last reset, so that a forged one does not end it at once, but no longer than without.
 pub(crate) fn life(hit: &SessionHit<'_>, now: Instant, timeouts: &Timeouts) -> Life {
     let (first, second) = (hit.value_at(0), hit.value_at(1));
     let (protocol, now) = (hit.key_at(0).0.protocol(), Tick::at(now));
     let state = state(protocol, first, second);
     let last = first.seen().later(second.seen());
-    let refreshed = match (state, first.direction()) {
-        (State::Closed | State::Reset, _) => last,
-        (_, Direction::Outbound) => first.seen(),
-        (_, Direction::Inbound) => second.seen(),
-        (_, Direction::Hairpin | Direction::Routed) => last,
+    let refreshed = match first.direction() {
+        Direction::Outbound => first.seen(),
+        Direction::Inbound => second.seen(),
+        Direction::Hairpin | Direction::Routed => last,
     };
-    let timeout = timeout(hit, state, timeouts);
-    Life {
-        state,
-        idle: span(now.since(last)),
-        expires: timeout.saturating_sub(span(now.since(refreshed))),
-        is_over: now.is_past(refreshed, timeout),
-    }
+    let lives = |since, timeout: Duration| {
+        (timeout.saturating_sub(span(now.since(since))), now.is_past(since, timeout))
+    };
+    let (expires, is_over) = match state {
+        State::Closed => lives(last, timeouts.tcp_closing),
+        State::Reset => {
+            let (reset, unheard) =
+                (lives(last, timeouts.tcp_closing), lives(refreshed, timeouts.tcp_established));
+            (reset.0.min(unheard.0), reset.1 || unheard.1)
+        }
+        _ => lives(refreshed, timeout(hit, state, timeouts)),
+    };
+    Life { state, idle: span(now.since(last)), expires, is_over }
 }
 
 fn timeout(hit: &SessionHit<'_>, state: State, timeouts: &Timeouts) -> Duration {

@@ -1,6 +1,7 @@
 //! What the workers share.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use flow_table::{Domain, EntryId, Hit, Key, Owner, Pass, Table, mix};
@@ -10,11 +11,12 @@ use packet::{
 };
 
 use crate::flow::{Direction, Flow};
-use crate::hosts::Hosts;
+use crate::handshake::Handshakes;
+use crate::hosts::{Hosts, Rates};
 use crate::mapping::{Contact, ContactKey, Mapping, MappingKey};
 use crate::plan::first_segment;
 use crate::state::{State, life};
-use crate::{Engine, Inbound, Policy, Timeouts};
+use crate::{Engine, Inbound, Policy, PortJournal, Timeouts};
 
 /// Most mappings of one external address that can exist or rest at once: every port of every
 /// protocol.
@@ -41,14 +43,32 @@ impl Key for SessionKey {
 /// A session found by one of its directions. Side 0 is the direction of its first packet.
 pub type SessionHit<'a> = Hit<'a, SessionKey, Flow>;
 
-/// The shared state: sessions, mappings, contacts, and the hosts' quotas.
+/// The shared state: sessions, mappings, contacts, the hosts' quotas, handshakes from outside.
 #[derive(Clone)]
 pub struct Tables {
     domain: Arc<Domain>,
     sessions: Arc<Table<SessionKey, Flow>>,
     pub(crate) mappings: Arc<Table<MappingKey, Mapping>>,
     pub(crate) contacts: Arc<Table<ContactKey, Contact>>,
+    /// Mappings of each internal address.
     pub(crate) hosts: Arc<Hosts>,
+    pub(crate) journal: Arc<PortJournal>,
+    /// Mappings at rest. A worker may count down before another has counted up, hence the sign.
+    pub(crate) resting: Arc<AtomicI64>,
+    /// Sessions of each internal address.
+    pub(crate) sessions_of: Arc<Hosts>,
+    pub(crate) rates: Arc<Rates>,
+    pub(crate) handshakes: Arc<Handshakes>,
+}
+
+/// What tables are made for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Sizes {
+    /// Sessions.
+    pub sessions: usize,
+    /// External addresses whose ports may all be mapped; there is room for one more, for the time in
+    /// which an old and a new one overlap.
+    pub addresses: usize,
 }
 
 /// What one worker may write.
@@ -63,15 +83,29 @@ impl Tables {
     /// `workers` workers, in order of [`packet::WorkerId`].
     ///
     /// # Panics
-    /// As [`Self::for_addresses`].
+    /// As [`Self::sized`].
     #[must_use]
     pub fn new(sessions: usize, workers: usize, seed: u64) -> (Self, Vec<Engine>) {
-        Self::for_addresses(sessions, 1, workers, seed)
+        Self::with_journal(sessions, workers, PortJournal::none(), seed)
     }
 
-    /// Makes tables for `sessions` sessions and the mappings of so many external `addresses` and of
-    /// one more, for the time in which an old and a new one overlap. All memory is reserved here, though the system only hands it out
-    /// when it is used.
+    /// As [`Self::new`], with ports held that the journal says were taken before the start, and taken
+    /// ones written into it.
+    ///
+    /// # Panics
+    /// As [`Self::sized`].
+    #[must_use]
+    pub fn with_journal(
+        sessions: usize,
+        workers: usize,
+        journal: PortJournal,
+        seed: u64,
+    ) -> (Self, Vec<Engine>) {
+        Self::sized(Sizes { sessions, addresses: 1 }, workers, journal, seed)
+    }
+
+    /// As [`Self::with_journal`], for several external addresses. All memory is reserved here, though
+    /// the system only hands it out when it is used.
     ///
     /// `seed` must be secret and new with every start: it makes hashes and ports hard to guess (RFC
     /// 6056 §3.4).
@@ -79,14 +113,15 @@ impl Tables {
     /// # Panics
     /// Unless 0 < `workers` ≤ `sessions`.
     #[must_use]
-    pub fn for_addresses(
-        sessions: usize,
-        addresses: usize,
+    pub fn sized(
+        sizes: Sizes,
         workers: usize,
+        journal: PortJournal,
         seed: u64,
     ) -> (Self, Vec<Engine>) {
         let domain = Domain::new();
         let seed_of = |purpose| mix([purpose, 0], seed);
+        let Sizes { sessions, addresses } = sizes;
         let mappings = sessions.min((addresses + 1) * MAPPINGS_PER_ADDRESS);
         let (session_table, session_owners) = Table::new(&domain, sessions, workers, seed_of(1));
         let (mapping_table, mapping_owners) = Table::new(&domain, mappings, workers, seed_of(2));
@@ -97,11 +132,16 @@ impl Tables {
             mappings: mapping_table,
             contacts: contact_table,
             hosts: Arc::new(Hosts::new(seed_of(4))),
+            journal: Arc::new(journal),
+            resting: Arc::new(AtomicI64::new(0)),
+            sessions_of: Arc::new(Hosts::new(seed_of(5))),
+            rates: Arc::new(Rates::new(seed_of(6))),
+            handshakes: Arc::new(Handshakes::new(seed_of(7))),
         };
         let owners = session_owners.into_iter().zip(mapping_owners).zip(contact_owners);
         let engines = owners.enumerate().map(|(worker, ((sessions, mappings), contacts))| {
             let owners = Owners { sessions, mappings, contacts };
-            Engine::new(tables.clone(), owners, seed_of(5 + worker as u64))
+            Engine::new(tables.clone(), owners, seed_of(8 + worker as u64))
         });
         let engines = engines.collect();
         (tables, engines)
@@ -136,11 +176,11 @@ impl Tables {
     pub fn session(
         &self,
         pass: &Pass<'_>,
-        id: EntryId,
+        id: SessionId,
         now: Instant,
         timeouts: &Timeouts,
     ) -> Option<SessionInfo> {
-        let hit = self.sessions.by_id(pass, id)?;
+        let hit = id.find(self, pass)?;
         Some(SessionInfo::of(&hit, now, timeouts))
     }
 
@@ -149,7 +189,8 @@ impl Tables {
     /// nothing.
     ///
     /// # Errors
-    /// [`DropReason::NoMapping`], [`DropReason::FilterDenied`] or [`DropReason::TcpNoSession`].
+    /// [`DropReason::NoMapping`], [`DropReason::FilterDenied`] or [`DropReason::TcpNoSession`]. What
+    /// a TCP segment from outside may do is for [`Self::entry`] to say.
     pub fn resolve_external(
         &self,
         pass: &Pass<'_>,
@@ -160,13 +201,23 @@ impl Tables {
         let protocol = datagram.protocol();
         let external = External(datagram.destination);
         if let Some(internal) = policy.forward_to(protocol, external) {
-            return first_segment(datagram).map(|()| internal);
+            return match side {
+                Side::Inside => first_segment(datagram).map(|()| internal),
+                Side::Outside => Ok(internal),
+            };
         }
         if let Some((internal, inbound)) = policy.static_to(external) {
-            if side == Side::Outside && inbound == Inbound::Refused || is_reply(datagram) {
+            if is_reply(datagram) {
                 return Err(DropReason::FilterDenied);
             }
-            return first_segment(datagram).map(|()| internal);
+            return match (side, inbound) {
+                (Side::Outside, Inbound::Allowed) => Ok(internal),
+                (Side::Outside, Inbound::Refused) => {
+                    first_segment(datagram)?;
+                    Err(DropReason::FilterDenied)
+                }
+                (Side::Inside, _) => first_segment(datagram).map(|()| internal),
+            };
         }
         if protocol == Protocol::Icmp {
             return Err(DropReason::NoMapping);
@@ -177,14 +228,28 @@ impl Tables {
         if !mapping.is_held() {
             return Err(DropReason::NoMapping);
         }
-        first_segment(datagram)?;
         let internal = Internal(hit.key_at(0).endpoint());
         let filtering = policy.filtering_of(mapping.lan(), internal.0.address);
         let remote = datagram.source.address;
-        if side == Side::Outside && !self.admits(pass, filtering, protocol, external, remote) {
+        if side == Side::Inside {
+            first_segment(datagram)?;
+        } else if !self.admits(pass, filtering, protocol, external, remote) {
+            first_segment(datagram)?;
             return Err(DropReason::FilterDenied);
         }
         Ok(internal)
+    }
+
+    /// External ports that are held for those who had them before the start.
+    #[must_use]
+    pub fn held_ports(&self, now: Instant) -> usize {
+        self.journal.held(now)
+    }
+
+    /// Mappings at rest, at about one time.
+    pub(crate) fn resting(&self) -> u32 {
+        // Relaxed: a limit that is met within a few.
+        u32::try_from(self.resting.load(Ordering::Relaxed)).unwrap_or(0)
     }
 
     /// How full the tables are.
@@ -225,11 +290,26 @@ pub struct Stats {
     pub contacts: usize,
 }
 
+/// Names a session, for commands that arrive when it may be gone: the place that it left can belong
+/// to another session.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct SessionId {
+    pub(crate) entry: EntryId,
+    key: SessionKey,
+}
+
+impl SessionId {
+    /// The session, if it is there still.
+    pub(crate) fn find<'a>(self, tables: &'a Tables, pass: &'a Pass<'_>) -> Option<SessionHit<'a>> {
+        tables.sessions.by_id(pass, self.entry).filter(|hit| hit.key_at(0) == self.key)
+    }
+}
+
 /// One session, as `flow list` shows it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct SessionInfo {
     /// Its name, for [`Engine::kill`].
-    pub id: EntryId,
+    pub id: SessionId,
     /// Transport protocol.
     pub protocol: Protocol,
     /// The internal endpoint; of a hairpin or routed session the one that sent first.
@@ -265,7 +345,7 @@ impl SessionInfo {
         };
         let life = life(hit, now, timeouts);
         Self {
-            id: hit.id(),
+            id: SessionId { entry: hit.id(), key: SessionKey(key) },
             protocol: key.protocol(),
             internal: Internal(internal),
             external: External(external),

@@ -1,5 +1,7 @@
 //! Ending what is over, a little at a time.
 
+use std::time::Duration;
+
 use flow_table::{Keep, Pass};
 use packet::Instant;
 
@@ -8,17 +10,26 @@ use crate::bonds::Bonds;
 use crate::engine::Engine;
 use crate::flow::{CONDEMNED, HOLDS_MAPPING, UNANSWERED};
 use crate::state::is_over;
-use crate::tables::{SessionHit, Tables};
+use crate::tables::{Owners, SessionHit, Tables};
 
 impl Engine {
     /// Ends sessions whose time is over, mappings that have rested and contacts without a session.
     ///
     /// Call it once per batch and when idle. Looks at no more than `budget` entries of each kind,
-    /// and at no more than are due: each of this worker's comes round within ten seconds.
-    pub fn expire(&mut self, pass: &Pass<'_>, now: Instant, timeouts: &Timeouts, budget: usize) {
-        let due = self.due(now).min(budget);
+    /// and at no more than are due: each of this worker's comes round within ten seconds. The
+    /// result is whether more was due, so that a worker with nothing else to do goes on.
+    pub fn expire(
+        &mut self,
+        pass: &Pass<'_>,
+        now: Instant,
+        timeouts: &Timeouts,
+        budget: usize,
+    ) -> bool {
+        let owed = self.due(now);
+        let due = owed.min(budget);
         if due > 0 {
-            self.upkept = now;
+            // What the budget does not cover stays owed.
+            self.upkept = now - self.time_of(owed - due);
         }
         let Self { tables, owners, unanswered, .. } = self;
         owners.sessions.scan(pass, due, |hit| {
@@ -27,13 +38,21 @@ impl Engine {
                 && !is_over(&hit, now, timeouts)
                 && (!first.happened(UNANSWERED) || is_welcome(tables, pass, &hit, unanswered));
             if !lives {
-                tables.release(pass, &Bonds::held_by(&hit), now);
+                tables.release_session(pass, &hit, now);
                 settle(&hit, unanswered);
             }
             keep_if(lives)
         });
-        owners.mappings.scan(pass, due, |hit| keep_if(!hit.value_at(0).retire(now)));
+        owners.mappings.scan(pass, due, |hit| {
+            let is_over = hit.value_at(0).retire(now, timeouts.port_rest);
+            if is_over {
+                tables.bury(&hit);
+            }
+            keep_if(!is_over)
+        });
         owners.contacts.scan(pass, due, |hit| keep_if(!hit.value_at(0).retire()));
+        tables.journal.forget(now);
+        owed > due
     }
 
     /// Whether a session from outside may be opened: a flood of first packets to a forward must not
@@ -45,12 +64,27 @@ impl Engine {
         self.unanswered < capacity.div_ceil(STRANGERS_SHARE)
     }
 
-    /// Entries of a kind to look at, for the time since the last look.
+    /// Entries of a kind to look at, for the time since the last look; never more than come round.
     fn due(&self, now: Instant) -> usize {
-        let sessions = self.owners.sessions.len() as u128;
-        let per_second = (sessions / ROUND_SECS).max(UPKEEP_PER_SEC_MIN);
         let nanos = now.saturating_since(self.upkept).as_nanos();
-        usize::try_from(nanos * per_second / 1_000_000_000).unwrap_or(usize::MAX)
+        let due = nanos * self.looks_per_sec() / 1_000_000_000;
+        usize::try_from(due).unwrap_or(usize::MAX).min(self.round())
+    }
+
+    /// The time in which so many looks fall due.
+    fn time_of(&self, looks: usize) -> Duration {
+        let nanos = looks as u128 * 1_000_000_000 / self.looks_per_sec();
+        Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
+    }
+
+    fn looks_per_sec(&self) -> u128 {
+        (self.round() as u128 / ROUND_SECS).max(UPKEEP_PER_SEC_MIN)
+    }
+
+    /// Looks that take every kind round once.
+    fn round(&self) -> usize {
+        let Owners { sessions, mappings, contacts } = &self.owners;
+        sessions.round().max(mappings.round()).max(contacts.round())
     }
 }
 

@@ -20,6 +20,7 @@ pub mod header;
 pub mod icmp;
 mod parse;
 mod reason;
+mod segment;
 mod time;
 
 pub use address::{LinkId, MacAddr, ParseMacError, WorkerId};
@@ -31,4 +32,5 @@ pub use buf::{
 pub use endpoint::{Endpoint, External, FlowKey, Internal, Protocol, Remote, Side};
 pub use parse::{Arp, Datagram, IcmpKind, L4, Parsed, parse};
 pub use reason::{DropReason, PuntReason};
+pub use segment::Segment;
 pub use time::Instant;

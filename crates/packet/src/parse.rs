@@ -70,6 +70,15 @@ pub enum L4 {
     Icmp(IcmpKind),
 }
 
+impl L4 {
+    /// Whether it is a TCP reset.
+    #[must_use]
+    #[inline]
+    pub fn is_reset(self) -> bool {
+        matches!(self, L4::Tcp { flags, .. } if flags & tcp::RST != 0)
+    }
+}
+
 /// What an ICMP message is to a translator.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum IcmpKind {

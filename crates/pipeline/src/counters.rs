@@ -92,6 +92,8 @@ impl Default for LinkCounts {
 pub struct Counters {
     /// Sessions opened.
     pub opened: Counter,
+    /// Segments of connections from outside that passed before there was a session.
+    pub relayed: Counter,
     links: Vec<CachePadded<LinkCounts>>,
 }
 
@@ -99,6 +101,7 @@ impl Default for Counters {
     fn default() -> Self {
         Self {
             opened: Counter::default(),
+            relayed: Counter::default(),
             links: (0..LINKS_MAX).map(|_| CachePadded::default()).collect(),
         }
     }

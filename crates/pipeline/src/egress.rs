@@ -11,6 +11,7 @@
 //! the metadata, and is finished here if not. Buffers: large ones go home to `large`, small ones to `small`
 //! or, when they belong to the rings, back to the rings.
 
+use std::net::Ipv4Addr;
 use std::sync::Arc;
 
 use config::Config;
@@ -215,6 +216,20 @@ impl Egress {
         &mut self.shapers
     }
 
+    /// Drops what waits for the WAN under a source address that must not leave any more. What else waits in the
+    /// upload shaper is sent at once, each flow in order.
+    pub(crate) fn forsake(&mut self, is_lost: impl Fn(Ipv4Addr) -> bool, counters: &Counters) {
+        let Self { ready, shapers, large, small, rings, .. } = self;
+        let queue = &mut ready[LinkId::WAN.index()];
+        while let Some(packet) = shapers.upload.as_mut().and_then(Shaper::take_any) {
+            queue.push(packet);
+        }
+        for packet in queue.extract_if(.., |packet| comes_from(packet, &is_lost)) {
+            counters.count_egress_drop(packet.ingress, DropReason::AddressLost);
+            put_home(packet, large, small, rings);
+        }
+    }
+
     /// Replaces the shapers; what waited in the old ones is sent at once, each flow in order.
     pub fn replace_shapers(&mut self, shapers: Shapers) {
         let old = std::mem::replace(&mut self.shapers, shapers);
@@ -258,6 +273,15 @@ fn plain_copies(
         push(small, copy);
     }
     Ok(())
+}
+
+/// Whether a packet's source is such an address, or can't be told.
+fn comes_from(packet: &PacketBuf, is_such: impl Fn(Ipv4Addr) -> bool) -> bool {
+    match parse(packet.frame(), packet.offload) {
+        Ok(Parsed::Ipv4(datagram)) => is_such(datagram.source.address),
+        Ok(Parsed::Arp(_)) => false,
+        Err(_) => true,
+    }
 }
 
 fn put_home(packet: PacketBuf, large: &mut Pool, small: &mut Pool, rings: &Rings) {

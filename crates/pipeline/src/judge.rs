@@ -5,16 +5,19 @@
 
 use std::net::Ipv4Addr;
 
-use config::Hairpinning;
+use config::{Hairpinning, UnsolicitedSyn};
 use firewall::{FirstPacket, Zone};
 use flow_table::{Hash, Pass};
 use forwarding::{NeighbourRef, Neighbours, Route};
-use nat::{Direction, NextHop, SessionHit, SessionKey, Standing, Tables, Translation};
+use nat::{
+    Direction, Entry, NextHop, PendingError, Relay, SessionHit, SessionKey, Standing, Tables,
+    Translation,
+};
 use packet::header::destination_mac;
 use packet::icmp::{self, ErrorKind};
 use packet::{
-    Datagram, DropReason, IcmpKind, Internal, L4, LinkId, MacAddr, PacketBuf, Protocol, PuntReason,
-    Side,
+    Datagram, DropReason, IcmpKind, Instant, Internal, L4, LinkId, MacAddr, PacketBuf, Protocol,
+    PuntReason, Segment, Side,
 };
 
 use crate::snapshot::{LinkFacts, Snapshot};
@@ -31,6 +34,7 @@ pub(crate) struct Judge<'a> {
     pub pass: &'a Pass<'a>,
     pub snapshot: &'a Snapshot,
     pub side: Side,
+    pub now: Instant,
 }
 
 /// What is to become of a packet whose flow is not in the table.
@@ -38,12 +42,19 @@ pub(crate) struct Judge<'a> {
 pub(crate) enum Ruling {
     /// It opens a flow.
     Open(Opening),
+    /// It is of a TCP connection from outside that is not open yet, and passes without a flow.
+    Relay(Relay, NextHop),
     /// It is an ICMP error, and goes on translated by the flow of the packet that it embeds.
     Error,
+    /// It is an ICMP error about a connection from outside that is not open yet.
+    PendingError(PendingError, NextHop),
     /// It is the router's own and goes on as it is.
     Own(NextHop),
     /// It is answered by an ICMP error, or dropped for the reason if none may be sent.
     Answer(ErrorKind, DropReason),
+    /// It is a SYN from outside that nobody asked for: dropped for the reason, and answered in six
+    /// seconds if nobody has asked by then.
+    AnswerLater(DropReason),
     /// There is nothing else to do.
     Final(Verdict),
 }
@@ -100,12 +111,31 @@ impl<'a> Judge<'a> {
         let ruling = ruling.unwrap_or_else(|refusal| refusal);
         match ruling {
             // A packet that must not go on opens nothing.
-            Ruling::Open(opening) => match self.fit_on(packet, datagram, opening.forward.egress) {
+            Ruling::Open(opening) => match self.may_open(packet, datagram, &opening) {
+                Ok(()) => ruling,
+                Err(refusal) => refusal,
+            },
+            Ruling::Relay(_, hop) => match self.fit_on(packet, datagram, hop.egress) {
                 Ok(()) => ruling,
                 Err(refusal) => refusal,
             },
             other => other,
         }
+    }
+
+    /// Whether the packet can go on, and its host open one more.
+    fn may_open(
+        &self,
+        packet: &PacketBuf,
+        datagram: &Datagram,
+        opening: &Opening,
+    ) -> Result<(), Ruling> {
+        self.fit_on(packet, datagram, opening.forward.egress)?;
+        if self.side == Side::Inside && packet.ingress != LinkId::LOCAL {
+            let host = datagram.source.address;
+            self.tables.check_host(host, &self.snapshot.nat, self.now)?;
+        }
+        Ok(())
     }
 
     /// Whether a flow that was made under another configuration still agrees with this one.
@@ -161,6 +191,12 @@ impl<'a> Judge<'a> {
         }
         if packet.ingress != LinkId::LOCAL && destination_mac(packet.frame()).is_group() {
             return Err(DropReason::Broadcast.into());
+        }
+        if datagram.transport.is_reset()
+            && let Some(segment) = Segment::read(packet.frame(), datagram)
+            && !nat::expects(hit, &segment)
+        {
+            return Err(DropReason::TcpResetOutOfWindow.into());
         }
         let hop = flow.next_hop();
         if hop.egress == LinkId::LOCAL {
@@ -234,6 +270,14 @@ impl<'a> Judge<'a> {
         let Some(route) = self.snapshot.routes.lookup(destination).copied() else {
             return Err(Ruling::Answer(ErrorKind::NetworkUnreachable, self.snapshot.no_route()));
         };
+        // Before the policy: what was let in is answered.
+        if route.egress == LinkId::WAN
+            && let Some(segment) = Segment::read(packet.frame(), datagram)
+            && let Some(relay) =
+                self.tables.answer(self.pass, datagram, &segment, self.now, &self.snapshot.nat)
+        {
+            return Ok(Ruling::Relay(relay, self.hop_via(&route, destination)?));
+        }
         if let Err(reason) = self.check_policy(datagram, ingress, route.egress) {
             return Err(Ruling::Answer(ErrorKind::AdministrativelyProhibited, reason));
         }
@@ -303,15 +347,26 @@ impl<'a> Judge<'a> {
             Err(DropReason::NoMapping) if self.is_answered_ping(datagram) => {
                 return Ok(Verdict::Punt(PuntReason::Local).into());
             }
+            Err(reason) if self.is_answered_late(packet, datagram) => {
+                return Err(Ruling::AnswerLater(reason));
+            }
             Err(reason) => return Err(reason.into()),
         };
         let address = internal.0.address;
         let route = *self.snapshot.routes.lookup(address).ok_or(DropReason::NoRoute)?;
         let forward = self.hop_via(&route, address)?;
+        let translation = match Segment::read(packet.frame(), datagram) {
+            Some(segment) => {
+                match self.tables.entry(datagram, &segment, internal, self.now, nat)? {
+                    Entry::Relayed(relay) => return Ok(Ruling::Relay(relay, forward)),
+                    Entry::Opens(accepted) => Translation::Accepted(accepted),
+                }
+            }
+            None => Translation::Inbound(internal),
+        };
         let back = self.snapshot.routes.lookup(datagram.source.address);
         let back = *back.filter(|r| r.egress == LinkId::WAN).ok_or(DropReason::NoRoute)?;
         let reverse = self.hop_via(&back, datagram.source.address)?;
-        let translation = Translation::Inbound(internal);
         Ok(Ruling::Open(Opening { translation, forward, reverse }))
     }
 
@@ -366,11 +421,30 @@ impl<'a> Judge<'a> {
         if datagram.ttl <= 1 {
             return Err(DropReason::TtlExpired.into());
         }
-        let (_, hit) = self.tables.flow_of_error(self.pass, packet, datagram, self.side)?;
+        let hit = match self.tables.flow_of_error(self.pass, packet, datagram, self.side) {
+            Ok((_, hit)) => hit,
+            Err(DropReason::IcmpNoSession) => return self.pending_error(packet, datagram),
+            Err(reason) => return Err(reason.into()),
+        };
         if hit.value().ingress() != packet.ingress {
             return Err(DropReason::SourceSpoofed.into());
         }
         Ok(Ruling::Error)
+    }
+
+    fn routes_to(&self, address: Ipv4Addr, link: LinkId) -> bool {
+        self.snapshot.routes.lookup(address).is_some_and(|route| route.egress == link)
+    }
+
+    fn pending_error(&self, packet: &PacketBuf, datagram: &Datagram) -> Result<Ruling, Ruling> {
+        let (at, nat) = ((self.side, self.now), &self.snapshot.nat);
+        let error = self.tables.pending_of_error(self.pass, packet, datagram, at, nat)?;
+        if !self.routes_to(error.internal(), packet.ingress) && self.side == Side::Inside {
+            return Err(DropReason::SourceSpoofed.into());
+        }
+        let destination = error.destination();
+        let route = *self.snapshot.routes.lookup(destination).ok_or(DropReason::NoRoute)?;
+        Ok(Ruling::PendingError(error, self.hop_via(&route, destination)?))
     }
 
     fn check_policy(
@@ -410,6 +484,12 @@ impl<'a> Judge<'a> {
 
     fn is_answered_ping(&self, datagram: &Datagram) -> bool {
         self.snapshot.wan_ping && datagram.transport == L4::Icmp(IcmpKind::Request)
+    }
+
+    fn is_answered_late(&self, packet: &PacketBuf, datagram: &Datagram) -> bool {
+        self.snapshot.unsolicited_syn == UnsolicitedSyn::Answer
+            && Segment::read(packet.frame(), datagram).is_some_and(|syn| syn.is_first_syn())
+            && icmp::may_answer(packet.frame(), datagram)
     }
 
     /// The station and address that an ICMP error about a packet would come from, if one may be sent.

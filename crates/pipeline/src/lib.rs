@@ -28,6 +28,7 @@ mod path;
 mod rings;
 mod snapshot;
 mod step;
+mod unsolicited;
 mod verdict;
 mod worker;
 

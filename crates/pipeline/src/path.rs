@@ -47,6 +47,7 @@ fn run(batch: &mut Batch, worker: &mut Worker, snapshot: &Snapshot, now: Instant
         participant,
         neighbours,
         limit,
+        unsolicited,
         counters,
         lanes,
         verdicts,
@@ -74,8 +75,19 @@ fn run(batch: &mut Batch, worker: &mut Worker, snapshot: &Snapshot, now: Instant
         }
     }
     let pass = participant.pass();
-    let judge = Judge { tables, neighbours, pass: &pass, snapshot, side };
-    let mut step = Step { engine, tables, neighbours, limit, counters, judge, snapshot, now, side };
+    let judge = Judge { tables, neighbours, pass: &pass, snapshot, side, now };
+    let mut step = Step {
+        engine,
+        tables,
+        neighbours,
+        limit,
+        unsolicited,
+        counters,
+        judge,
+        snapshot,
+        now,
+        side,
+    };
     for (packet, lane) in batch.packets_mut().iter_mut().zip(lanes.iter()) {
         let (verdict, tag) = match lane {
             Lane::Flow(datagram, hash) => step.decide(packet, datagram, *hash),

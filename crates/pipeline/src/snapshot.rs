@@ -2,7 +2,7 @@
 
 use std::net::Ipv4Addr;
 
-use config::{Config, Hairpinning, MssClamp, Ping, WanMode};
+use config::{Config, Hairpinning, MssClamp, Ping, UnsolicitedSyn, WanMode};
 use firewall::{Action, AddressPolicy, FirstPacket, LinkPolicy, Rule, Zone, ZonePolicy};
 use forwarding::{NextHop, Route, Routes};
 use ipnet::Ipv4Net;
@@ -100,6 +100,8 @@ pub struct Snapshot {
     pub wan_ping: bool,
     /// Whether hosts inside reach each other by external endpoints.
     pub hairpinning: Hairpinning,
+    /// What becomes of SYNs from outside that nobody asked for.
+    pub unsolicited_syn: UnsolicitedSyn,
     /// Whether the WAN's address comes by DHCP.
     pub wan_dhcp: bool,
     links: Vec<LinkFacts>,
@@ -129,6 +131,7 @@ impl Snapshot {
             zones: zones(config),
             rules: config.policy.rules.iter().filter_map(|r| rule(config, r)).collect(),
             hairpinning: config.nat.hairpinning,
+            unsolicited_syn: config.nat.unsolicited_syn,
             wan_ping: config.wan.ping == Ping::Answer,
             wan_dhcp: matches!(config.wan.mode, WanMode::Dhcp(_)),
             links,
@@ -320,6 +323,7 @@ fn policy(
             tcp_opening: timeouts.tcp_opening,
             tcp_closing: timeouts.tcp_closing,
             icmp: timeouts.icmp,
+            port_rest: timeouts.port_rest,
         },
         reserved: nat::ReservedPorts::none()
             .with(Protocol::Udp, DHCP_SERVER_PORT..=DHCP_CLIENT_PORT),
@@ -328,6 +332,12 @@ fn policy(
             tcp: quotas.tcp.unwrap_or(u32::MAX),
             udp: quotas.udp.unwrap_or(u32::MAX),
             icmp: quotas.icmp.unwrap_or(u32::MAX),
+        },
+        ports_at_rest_max: config.nat.ports_at_rest_max,
+        sessions_per_host_max: config.nat.sessions_per_host_max,
+        new_sessions: nat::Rate {
+            per_second: config.nat.new_flows_per_host,
+            burst: config.nat.new_flows_burst,
         },
     })
 }

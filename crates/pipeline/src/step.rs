@@ -2,17 +2,20 @@
 
 use flow_table::Hash;
 use forwarding::{NeighbourRef, Neighbours};
-use nat::{Engine, NextHop, OpenRequest, Revalidation, SessionHit, Standing, Tables};
+use nat::{Engine, NextHop, OpenRequest, Relay, Revalidation, SessionHit, Standing, Tables};
 use packet::gso;
 use packet::header::{ipv4, put_macs, seal_ipv4};
 use packet::icmp::{self, ErrorKind};
-use packet::{Datagram, DropReason, Instant, L4, LinkId, MacAddr, PacketBuf, PuntReason, Side};
+use packet::{
+    Datagram, DropReason, Instant, LinkId, MacAddr, PacketBuf, PuntReason, Segment, Side,
+};
 
 use crate::counters::Counters;
 use crate::judge::{Judge, Opening, Passage, Ruling};
 use crate::limit::IcmpLimit;
 use crate::mss;
 use crate::snapshot::{LinkFacts, Snapshot};
+use crate::unsolicited::Unsolicited;
 use crate::verdict::Verdict;
 
 /// Whom a packet is queued for: fair queueing is by inside host, then by flow.
@@ -30,6 +33,7 @@ pub(crate) struct Step<'a> {
     pub tables: &'a Tables,
     pub neighbours: &'a Neighbours,
     pub limit: &'a mut IcmpLimit,
+    pub unsolicited: &'a mut Unsolicited,
     pub counters: &'a Counters,
     pub judge: Judge<'a>,
     pub snapshot: &'a Snapshot,
@@ -153,9 +157,10 @@ impl<'a> Step<'a> {
     #[inline]
     fn note(&self, packet: &PacketBuf, datagram: &Datagram, hit: SessionHit<'a>) {
         let (bytes, packets) = gso::wire_size(packet, datagram.headers_len());
-        hit.value().touch(self.now, bytes as u64, packets as u64);
-        if let L4::Tcp { flags, .. } = datagram.transport {
-            nat::observe_tcp(&hit, flags);
+        let (bytes, packets) = (bytes as u64, packets as u64);
+        match Segment::read(packet.frame(), datagram) {
+            Some(segment) => nat::touch_tcp(&hit, &segment, self.now, bytes, packets),
+            None => hit.value().touch(self.now, bytes, packets),
         }
     }
 
@@ -166,19 +171,20 @@ impl<'a> Step<'a> {
         datagram: &Datagram,
     ) -> Result<SessionHit<'a>, Verdict> {
         match self.judge.first(packet, datagram) {
-            Ruling::Open(opening) => self.open_flow(datagram, packet.ingress, opening),
+            Ruling::Open(opening) => self.open_flow(packet, datagram, opening),
             ruling => Err(self.refuse(packet, datagram, ruling)),
         }
     }
 
     fn open_flow(
         &mut self,
+        packet: &PacketBuf,
         datagram: &Datagram,
-        ingress: LinkId,
         opening: Opening,
     ) -> Result<SessionHit<'a>, Verdict> {
         let Opening { translation, forward, reverse } = opening;
-        let request = OpenRequest { datagram, ingress, translation, forward, reverse };
+        let (ingress, segment) = (packet.ingress, Segment::read(packet.frame(), datagram));
+        let request = OpenRequest { datagram, segment, ingress, translation, forward, reverse };
         let opened = self.engine.open(self.judge.pass, &request, &self.snapshot.nat, self.now)?;
         self.counters.opened.add(1);
         Ok(opened)
@@ -189,10 +195,43 @@ impl<'a> Step<'a> {
         match ruling {
             Ruling::Final(verdict) => verdict,
             Ruling::Answer(kind, otherwise) => self.reply(packet, datagram, kind, otherwise),
+            Ruling::AnswerLater(reason) => {
+                self.unsolicited.push(packet, datagram, self.now);
+                reason.into()
+            }
             Ruling::Own(hop) => self.address(packet, hop),
             Ruling::Error => self.translate_error(packet, datagram),
+            Ruling::Relay(relay, hop) => self.relay(packet, datagram, &relay, hop),
+            Ruling::PendingError(error, hop) => {
+                packet.set_len(datagram.end as usize);
+                error.apply(packet, datagram);
+                self.address(packet, hop)
+            }
             Ruling::Open(_) => unreachable!("the caller opens flows"),
         }
+    }
+
+    /// Rewrites a segment of a connection from outside that is not open yet. Until the neighbour is
+    /// known the packet stays untouched, and nothing is noted.
+    fn relay(
+        &self,
+        packet: &mut PacketBuf,
+        datagram: &Datagram,
+        relay: &Relay,
+        hop: NextHop,
+    ) -> Verdict {
+        packet.set_len(datagram.end as usize);
+        let verdict = self.address(packet, hop);
+        if verdict != Verdict::Forward(hop.egress) {
+            return verdict;
+        }
+        if let Some(mss_max) = self.snapshot.mss_max(packet.ingress, hop.egress) {
+            mss::clamp(packet, datagram, mss_max);
+        }
+        relay.apply(packet, datagram);
+        self.tables.note(relay);
+        self.counters.relayed.add(1);
+        verdict
     }
 
     /// Translates an ICMP error by the flow of the packet that it embeds.

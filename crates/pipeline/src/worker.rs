@@ -16,6 +16,7 @@ use crate::path::{self, Lane};
 use crate::rings::{Inject, Punted, Rings};
 use crate::snapshot::Snapshot;
 use crate::step::Tag;
+use crate::unsolicited::Unsolicited;
 use crate::verdict::Verdict;
 
 /// Sessions looked at for expiry in one batch. A full table of a million is swept in 16,000 batches, which
@@ -32,12 +33,15 @@ pub struct Worker {
     pub(crate) participant: Participant,
     pub(crate) neighbours: Arc<Neighbours>,
     pub(crate) limit: IcmpLimit,
+    pub(crate) unsolicited: Unsolicited,
     pub(crate) lanes: Vec<Lane>,
     pub(crate) verdicts: Vec<Verdict>,
     pub(crate) tags: Vec<Tag>,
     pub(crate) counters: Arc<Counters>,
     rings: Arc<Rings>,
     one: Batch,
+    /// The WAN address under which packets were last sent on.
+    wan: Option<Ipv4Addr>,
 }
 
 impl Worker {
@@ -57,12 +61,14 @@ impl Worker {
             tables,
             neighbours,
             limit: IcmpLimit::default(),
+            unsolicited: Unsolicited::new(),
             lanes: Vec::with_capacity(BATCH_MAX),
             verdicts: Vec::with_capacity(BATCH_MAX),
             tags: Vec::with_capacity(BATCH_MAX),
             counters: Arc::new(Counters::default()),
             rings,
             one: Batch::new(),
+            wan: None,
         })
     }
 
@@ -89,6 +95,7 @@ impl Worker {
     ) {
         let Some(first) = batch.packets().first() else { return };
         let ingress = first.ingress;
+        self.notice_address(egress, snapshot);
         let link = self.counters.link(ingress);
         link.rx_packets.add(batch.len() as u64);
         link.rx_bytes.add(batch.packets().iter().map(|packet| packet.len() as u64).sum());
@@ -98,6 +105,24 @@ impl Worker {
             _ => path::outbound(batch, self, snapshot, now),
         }
         self.dispatch(batch, egress, now);
+    }
+
+    /// Whatever waits under a WAN address that was lost must not leave.
+    fn notice_address(&mut self, egress: &mut Egress, snapshot: &Snapshot) {
+        if self.wan != snapshot.nat.external {
+            let lost = std::mem::replace(&mut self.wan, snapshot.nat.external);
+            if let Some(address) = lost {
+                let nat = &snapshot.nat;
+                // Further addresses go down with the link's own, and exempt flows as well.
+                let may_stay = |source: Ipv4Addr| {
+                    source.is_unspecified()
+                        || nat.is_external(source)
+                        || nat.external.is_some() && !nat.exemptions.is_empty()
+                };
+                let is_lost = |source| source == address || !may_stay(source);
+                egress.forsake(is_lost, &self.counters);
+            }
+        }
     }
 
     /// Carries out the verdicts, and counts each: the only place that does.
@@ -190,6 +215,7 @@ impl Worker {
         snapshot: &Snapshot,
         now: Instant,
     ) -> usize {
+        self.notice_address(egress, snapshot);
         let rings = Arc::clone(&self.rings);
         for taken in 0..INJECT_BUDGET {
             let Some(inject) = rings.poll_inject() else { return taken };
@@ -222,14 +248,30 @@ impl Worker {
         self.one = one;
     }
 
-    /// Expires a bounded number of sessions; to be called once per batch and when idle.
-    pub fn expire(&mut self, snapshot: &Snapshot, now: Instant) {
+    /// When [`Self::answer_unsolicited`] has something to do.
+    #[must_use]
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        self.unsolicited.poll_timeout()
+    }
+
+    /// Answers the SYNs from outside whose six seconds are over (RFC 5382 REQ-4).
+    pub fn answer_unsolicited(&mut self, egress: &mut Egress, snapshot: &Snapshot, now: Instant) {
+        if self.poll_timeout().is_some_and(|due| due <= now) {
+            let pass = self.participant.pass();
+            let out = (egress, &*self.counters);
+            self.unsolicited.answer((&self.tables, &pass), &mut self.limit, out, snapshot, now);
+        }
+    }
+
+    /// Expires a bounded number of sessions; to be called once per batch and when idle. Returns
+    /// whether there was more to do.
+    pub fn expire(&mut self, snapshot: &Snapshot, now: Instant) -> bool {
         let pass = self.participant.pass();
-        self.engine.expire(&pass, now, &snapshot.nat.timeouts, EXPIRE_BUDGET);
+        self.engine.expire(&pass, now, &snapshot.nat.timeouts, EXPIRE_BUDGET)
     }
 
     /// Ends a session; returns whether there was one.
-    pub fn kill(&mut self, id: flow_table::EntryId, now: Instant) -> bool {
+    pub fn kill(&mut self, id: nat::SessionId, now: Instant) -> bool {
         let pass = self.participant.pass();
         self.engine.kill(&pass, id, now)
     }

@@ -9,6 +9,7 @@ use config::{Config, WanMode};
 use dhcp::client::StoreRecord;
 use link::{Link, LinkState};
 use local_stack::{LocalStack, Settings};
+use nat::PortJournal;
 use packet::LinkId;
 use pipeline::{
     Egress, EgressLink, LinkFacts, Rings, Runtime, Shapers, Snapshot, WanAddress, Worker,
@@ -33,6 +34,13 @@ const SESSIONS_DEFAULT: usize = 262_144;
 
 /// Bytes of one session with its share of the indices, for sizing by memory.
 const SESSION_BYTES: u64 = 320;
+
+/// The port journal in the state directory.
+const JOURNAL_NAME: &str = "ports.journal";
+
+/// External addresses in the port journal, those of the recent past included: 1.5 MiB of disk each, and
+/// memory only for those in use.
+const JOURNAL_ADDRESSES: usize = 8;
 
 /// A router, about to run.
 pub struct Parts {
@@ -67,8 +75,9 @@ pub fn assemble(config: &Config, path: &Path, clock: Clock) -> Result<Parts> {
     };
     let snapshot = Snapshot::build(config, &runtime).context("port forwards")?;
     let sessions = config.nat.sessions_max.unwrap_or_else(sessions_by_memory);
-    let addresses = 1 + config.further_addresses().len();
-    let (tables, engines) = nat::Tables::for_addresses(sessions, addresses, 1, rng.random());
+    let sizes = nat::Sizes { sessions, addresses: 1 + config.further_addresses().len() };
+    let journal = port_journal(config, &store, clock);
+    let (tables, engines) = nat::Tables::sized(sizes, 1, journal, rng.random());
     let rings = Arc::new(Rings::new());
     let engine = engines.into_iter().next().context("an engine for the worker")?;
     let worker = Worker::new(engine, tables.clone(), stack.neighbours(), Arc::clone(&rings))
@@ -177,6 +186,31 @@ fn make_stack(
         Some(error) => Err(error).context("read the stored leases"),
         None => Ok(stack),
     }
+}
+
+/// The journal of external ports. Without one the router works as well; its ports are only not held after a
+/// crash.
+fn port_journal(config: &Config, store: &Store, clock: Clock) -> PortJournal {
+    let words = PortJournal::words_for(JOURNAL_ADDRESSES);
+    let opened = match store.open_words(JOURNAL_NAME, PortJournal::FORMAT, words) {
+        Ok(opened) => opened,
+        Err(error) => {
+            let error: &dyn std::error::Error = &error;
+            let reason = error.source().map(ToString::to_string);
+            warn!(%error, reason, "no port journal; after a crash ports in use are not held");
+            return PortJournal::none();
+        }
+    };
+    if let Some(file) = &opened.moved_aside {
+        warn!(file = %file.display(), "the port journal was unusable and is kept aside; ports in use before this start may be given to others at once");
+    }
+    let rest = config.nat.timeouts.port_rest;
+    let journal = PortJournal::resume(Arc::new(opened.words), clock.now(), rest);
+    let ports = journal.held(clock.now());
+    if ports > 0 {
+        info!(ports, ?rest, "external ports from before the start are held");
+    }
+    journal
 }
 
 /// Adds the reservations of the day to those of the configuration, which win.

@@ -144,6 +144,8 @@ impl Control {
             DropReason::MappingTableFull,
             DropReason::PortsExhausted,
             DropReason::HostQuota,
+            DropReason::HostSessions,
+            DropReason::HostRate,
         ];
         FlowTotals {
             active: stats.sessions as u64,

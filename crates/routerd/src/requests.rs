@@ -9,8 +9,7 @@ use ctl_api::{
     ConfigProblem, ConfigReport, Flow, FlowFilter, Killed, Lease, Problem, Reloaded, Request,
     Reservation,
 };
-use flow_table::EntryId;
-use nat::SessionInfo;
+use nat::{SessionId, SessionInfo};
 use packet::LinkId;
 
 use crate::control::Control;
@@ -137,7 +136,7 @@ impl Control {
 
     fn kill_flows(&mut self, filter: &FlowFilter) -> Result<Killed, Problem> {
         let host = self.host_filter(filter)?;
-        let mut ids: Vec<EntryId> = Vec::new();
+        let mut ids: Vec<SessionId> = Vec::new();
         let limit = filter.limit().min(KILLS_MAX);
         self.each_session(|session| {
             if ids.len() < limit && matches(session, filter, host) {

@@ -4,9 +4,8 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use crossbeam::channel::{Receiver, Sender, bounded};
-use flow_table::EntryId;
 use link::{LinkCounters, LinkState};
-use nat::Tables;
+use nat::{SessionId, Tables};
 use packet::{LinkId, MacAddr};
 use pipeline::{Counters, Rings, Shapers, Snapshot};
 
@@ -37,7 +36,7 @@ pub struct Shared {
 /// From the control thread to the worker.
 pub enum Command {
     /// End a session.
-    Kill(EntryId),
+    Kill(SessionId),
     /// Shape differently.
     Shape(Shapers),
     /// Tell what only the worker knows.

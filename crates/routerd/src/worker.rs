@@ -81,9 +81,10 @@ impl WorkerThread {
             let snapshot = shared.snapshot.load();
             let mut busy = self.receive(&mut batch, &snapshot, now);
             busy |= self.worker.take_injected(&mut self.egress, &snapshot, now) > 0;
+            self.worker.answer_unsolicited(&mut self.egress, &snapshot, now);
             self.egress.dequeue(now, &shared.counters);
             self.flush();
-            self.worker.expire(&snapshot, now);
+            busy |= self.worker.expire(&snapshot, now);
             if shared.rings.has_punts() {
                 self.wake_control();
             }
@@ -154,8 +155,9 @@ impl WorkerThread {
 
     fn wait(&mut self) -> Result<()> {
         let now = self.clock.now();
-        let shaped = self.egress.poll_timeout(now).map(|at| at.saturating_since(now));
-        let timeout = shaped.map_or(IDLE_TICK, |shaped| shaped.min(IDLE_TICK));
+        let due = [self.egress.poll_timeout(now), self.worker.poll_timeout()];
+        let due = due.into_iter().flatten().min().map(|at| at.saturating_since(now));
+        let timeout = due.map_or(IDLE_TICK, |due| due.min(IDLE_TICK));
         let descriptors: ArrayVec<_, LINKS_MAX> = self
             .ports
             .iter()

@@ -13,6 +13,9 @@
 //! Nothing here reads a clock: [`World::run_for`] turns it from event to event. All randomness is from one seed,
 //! so a failure repeats; tests name the seed when they fail.
 //!
+//! A router here is watched: [`World::violation`] says which frames left its WAN untranslated, or under an address that
+//! it no longer had ([`WanWatch`]).
+//!
 //! [`NatModel`] is the other half: what a translator must do, in two maps and without a care for speed, to compare
 //! the real one with.
 
@@ -22,6 +25,7 @@ mod host;
 mod model;
 mod provider;
 mod router;
+mod watch;
 mod world;
 
 pub use cable::{Cable, Faults};
@@ -31,6 +35,7 @@ pub use model::{Filtering, NatModel, Verdict};
 pub use provider::Provider;
 pub use router::Router;
 pub use smoltcp::iface::SocketHandle;
+pub use watch::{Stray, WanWatch};
 pub use world::{HostId, World};
 
 /// Virtual time zero is long before the start, so that nothing that was never seen looks recent.

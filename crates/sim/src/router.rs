@@ -11,7 +11,7 @@ use dhcp::server::StoredBinding;
 use dhcp::{Lease, StoredLease};
 use ipnet::Ipv4Net;
 use local_stack::{LinkCarrier, LocalStack, Settings, StackEvent, StoreRecord, Transmit};
-use nat::{SessionInfo, Tables};
+use nat::{JournalWords, PortJournal, SessionInfo, Tables};
 use packet::{BATCH_MAX, Batch, Instant, LinkId, MacAddr, Offloads, PacketBuf};
 use pipeline::{
     Counters, Egress, EgressLink, Inject, LinkFacts, Punted, Rings, Runtime, Shapers, Snapshot,
@@ -20,7 +20,7 @@ use pipeline::{
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 
-use crate::now;
+use crate::{WanWatch, now};
 
 /// Receive buffers: a frame at a time arrives.
 const LARGE_BUFFERS: usize = BATCH_MAX;
@@ -31,11 +31,21 @@ const SESSIONS_DEFAULT: usize = 4096;
 /// MTU of every link.
 const MTU: u16 = 1500;
 
+/// External addresses in the port journal: enough for one that changes.
+const JOURNAL_ADDRESSES: usize = 2;
+
 /// What survives the router.
-#[derive(Default)]
 struct Storage {
     wan: Option<StoredLease>,
     bindings: BTreeMap<(LinkId, Ipv4Addr), StoredBinding>,
+    ports: JournalWords,
+}
+
+impl Storage {
+    fn empty() -> Self {
+        let ports = PortJournal::in_memory(JOURNAL_ADDRESSES);
+        Self { wan: None, bindings: BTreeMap::new(), ports }
+    }
 }
 
 /// A whole router. One `receive` or `handle_timeout`, then [`Self::poll_transmit`] until `None`.
@@ -52,6 +62,7 @@ pub struct Router {
     /// The router as a host, to look at and to command.
     pub stack: LocalStack,
     out: VecDeque<(LinkId, Vec<u8>)>,
+    watch: WanWatch,
     seed: u64,
 }
 
@@ -61,7 +72,7 @@ impl Router {
     /// # Errors
     /// If the configuration can't be put in force.
     pub fn new(config: Config, seed: u64, instant: Instant) -> Result<Self> {
-        Self::start(config, Storage::default(), seed, instant)
+        Self::start(config, Storage::empty(), seed, instant)
     }
 
     /// Stops the router as a power cut would, and starts it again with what it had stored.
@@ -69,7 +80,10 @@ impl Router {
     /// # Errors
     /// As [`Self::new`].
     pub fn restart(self, instant: Instant) -> Result<Self> {
-        Self::start(self.config, self.storage, self.seed.wrapping_add(1), instant)
+        let seed = self.seed.wrapping_add(1);
+        let mut next = Self::start(self.config, self.storage, seed, instant)?;
+        next.watch.extend(self.watch);
+        Ok(next)
     }
 
     fn start(config: Config, storage: Storage, seed: u64, instant: Instant) -> Result<Self> {
@@ -96,7 +110,9 @@ impl Router {
         let rng = StdRng::seed_from_u64(seed);
         let stack = LocalStack::new(settings, storage.wan.clone(), stored, rng, now(instant));
         let sessions = config.nat.sessions_max.unwrap_or(SESSIONS_DEFAULT);
-        let (tables, engines) = Tables::new(sessions, 1, seed);
+        let journal =
+            PortJournal::resume(Arc::clone(&storage.ports), instant, config.nat.timeouts.port_rest);
+        let (tables, engines) = Tables::with_journal(sessions, 1, journal, seed);
         let engine = engines.into_iter().next().context("an engine")?;
         let rings = Arc::new(Rings::new());
         let worker = Worker::new(engine, tables.clone(), stack.neighbours(), Arc::clone(&rings))?;
@@ -117,6 +133,7 @@ impl Router {
             storage,
             stack,
             out,
+            watch: WanWatch::default(),
             seed,
         };
         router.settle(instant);
@@ -139,6 +156,12 @@ impl Router {
     #[must_use]
     pub fn counters(&self) -> &Counters {
         &self.counters
+    }
+
+    /// External ports that are held for those who had them before the last start.
+    #[must_use]
+    pub fn held_ports(&self, instant: Instant) -> usize {
+        self.tables.held_ports(instant)
     }
 
     /// All sessions.
@@ -172,6 +195,7 @@ impl Router {
     /// Does what is due.
     pub fn handle_timeout(&mut self, instant: Instant) {
         self.worker.expire(&self.snapshot, instant);
+        self.worker.answer_unsolicited(&mut self.egress, &self.snapshot, instant);
         if self.stack.poll_timeout(instant).is_some_and(|due| due <= instant) {
             self.stack.handle_timeout(now(instant));
         }
@@ -213,10 +237,16 @@ impl Router {
         Ok(())
     }
 
-    /// Says what does not add up: frames without a verdict, buffers that did not come home. What waits in a
-    /// shaper is not lost.
+    /// Says what does not add up: frames that left untranslated, frames without a verdict, buffers that did not come
+    /// home. What waits in a shaper is not lost.
     #[must_use]
     pub fn violation(&mut self, instant: Instant) -> Option<String> {
+        if let [first, ..] = self.watch.strays() {
+            return Some(format!(
+                "{} packets left the WAN untranslated: {first:?}",
+                self.watch.strays().len()
+            ));
+        }
         for link in (0..self.runtime.links.len() as u8).map(LinkId).chain([LinkId::LOCAL]) {
             let counts = self.counters.link(link);
             let (received, verdicts) = (counts.rx_packets.load(), counts.verdicts());
@@ -244,10 +274,17 @@ impl Router {
             }
         }
         self.egress.dequeue(instant, &self.counters);
+        let wan = self.wan_address();
+        self.watch.know(self.config.further_addresses());
         for link in (0..self.runtime.links.len() as u8).map(LinkId) {
-            let out = &mut self.out;
-            self.egress.flush(link, &self.counters, |packets| {
-                out.extend(packets.iter().map(|packet| (link, packet.frame().to_vec())));
+            let Self { egress, counters, out, watch, .. } = self;
+            egress.flush(link, counters, |packets| {
+                for packet in packets.iter() {
+                    if link == LinkId::WAN {
+                        watch.look(packet.frame(), wan);
+                    }
+                    out.push_back((link, packet.frame().to_vec()));
+                }
                 0
             });
         }

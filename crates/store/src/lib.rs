@@ -17,14 +17,19 @@
 //! [`Opened::moved_aside`] says so. Only what the operator must mend is an error: a directory that
 //! can't be written, or a second router on the same state.
 //!
-//! Non-goals: configuration (the operator's file), logs, anything per packet. Threads: one, the control
-//! loop; a commit blocks it for the time of an fsync.
+//! What changes with packets and may not wait for a transaction is words in a file that is mapped into memory:
+//! [`Store::open_words`].
+//!
+//! Non-goals: configuration (the operator's file), logs. Threads: one, the control loop; a commit blocks it for the time of
+//! an fsync. The mapped words may be shared.
 //!
 //! Limits: 4 MiB of page cache.
 
 mod batch;
 mod error;
 mod tables;
+#[allow(unsafe_code, reason = "the one module that maps a file")]
+mod words;
 
 #[cfg(test)]
 mod tests;
@@ -43,6 +48,7 @@ use serde::de::DeserializeOwned;
 
 pub use batch::Batch;
 pub use error::{AccessError, OpenError, Unusable};
+pub use words::{MappedWords, OpenedWords, WordsError};
 
 use tables::{BINDINGS, COUNTERS, META, RESERVATIONS, VALUES, WAN_LEASES};
 
@@ -199,6 +205,22 @@ impl Store {
         batch.set_counter(name, next);
         self.commit(&batch)?;
         Ok(next)
+    }
+
+    /// Opens words that outlive this process however it ends, beside the state file; zeroes if there are
+    /// none yet. A file that does not hold so many words of this format is moved aside.
+    ///
+    /// The store keeps a second router off them.
+    ///
+    /// # Errors
+    /// If the file can't be made, for instance because the disk is full, or can't be mapped.
+    pub fn open_words(
+        &self,
+        name: &str,
+        format: u64,
+        words: usize,
+    ) -> Result<OpenedWords, WordsError> {
+        words::open(&self.path.with_file_name(name), format, words)
     }
 
     /// The state file.

@@ -1,4 +1,5 @@
 use std::net::Ipv4Addr;
+use std::sync::atomic::Ordering;
 
 use packet::MacAddr;
 
@@ -211,4 +212,68 @@ fn reopening_after_an_io_error_keeps_what_was_stored() {
     store.reopen().unwrap();
     commit_binding(&mut store, "home", binding(2));
     assert_eq!(store.bindings("home").unwrap().len(), 2);
+}
+
+const FORMAT: u64 = 7;
+
+fn words(store: &Store, format: u64, count: usize) -> (MappedWords, Option<PathBuf>) {
+    let opened = store.open_words("ports", format, count).unwrap();
+    (opened.words, opened.moved_aside)
+}
+
+#[test]
+fn words_are_zero_at_first_and_come_back_after_reopening() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = open(directory.path());
+    let (first, moved) = words(&store, FORMAT, 1000);
+    assert_eq!((first.as_ref().len(), moved), (1000, None));
+    assert!(first.as_ref().iter().all(|word| word.load(Ordering::Relaxed) == 0));
+    first.as_ref()[999].store(u64::MAX - 1, Ordering::Relaxed);
+    let (second, _) = words(&store, FORMAT, 1000);
+    assert_eq!(second.as_ref()[999].load(Ordering::Relaxed), u64::MAX - 1, "without a close");
+    drop((first, second, store));
+    let store = open(directory.path());
+    let (third, moved) = words(&store, FORMAT, 1000);
+    assert_eq!((third.as_ref()[999].load(Ordering::Relaxed), moved), (u64::MAX - 1, None));
+}
+
+#[test]
+fn words_of_another_format_or_number_are_moved_aside() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = open(directory.path());
+    words(&store, FORMAT, 1000).0.as_ref()[0].store(1, Ordering::Relaxed);
+    for (format, count) in [(FORMAT + 1, 1000), (FORMAT + 1, 999)] {
+        let (fresh, moved) = words(&store, format, count);
+        assert_eq!(moved, Some(directory.path().join("ports.damaged")));
+        assert_eq!(fresh.as_ref().len(), count);
+        assert_eq!(fresh.as_ref()[0].load(Ordering::Relaxed), 0);
+    }
+}
+
+#[test]
+fn a_file_of_words_that_was_cut_short_or_is_foreign_is_moved_aside() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = open(directory.path());
+    drop(words(&store, FORMAT, 1000));
+    let path = directory.path().join("ports");
+    let whole = fs::read(&path).unwrap();
+    for damaged in [&[][..], &whole[..9], &whole[..4096], &whole[..whole.len() - 1], b"#!/bin/sh"] {
+        fs::write(&path, damaged).unwrap();
+        let (fresh, moved) = words(&store, FORMAT, 1000);
+        assert_eq!(fs::read(moved.unwrap()).unwrap(), damaged);
+        assert_eq!(fresh.as_ref()[999].load(Ordering::Relaxed), 0);
+    }
+}
+
+#[test]
+fn words_that_can_not_be_made_are_an_error_and_an_unfinished_file_is_no_obstacle() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = open(directory.path());
+    fs::create_dir(directory.path().join("ports")).unwrap();
+    let Err(error) = store.open_words("ports", FORMAT, 10) else { panic!("a directory") };
+    assert_eq!(error.path, directory.path().join("ports"));
+    fs::remove_dir(error.path).unwrap();
+    fs::write(directory.path().join("ports.new"), vec![0xff; 1 << 20]).unwrap();
+    let (fresh, moved) = words(&store, FORMAT, 10);
+    assert_eq!((fresh.as_ref()[9].load(Ordering::Relaxed), moved), (0, None));
 }

@@ -4,12 +4,15 @@ use std::io::{BufRead, BufReader};
 use std::net::Ipv4Addr;
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::sync::atomic::Ordering;
 
 use dhcp::server::{StoreRecord, StoredBinding};
 use packet::MacAddr;
 use store::{Batch, Store};
 
 const CHILD_DIRECTORY: &str = "STORE_TEST_CHILD_DIRECTORY";
+const WORDS_DIRECTORY: &str = "STORE_TEST_WORDS_DIRECTORY";
+const WORDS: usize = 5000;
 const ACKNOWLEDGED: &str = "acknowledged ";
 
 fn binding(number: u32) -> StoredBinding {
@@ -35,6 +38,47 @@ fn child_writes_leases_until_killed() {
         store.commit(&batch).expect("commit as child");
         println!("\n{ACKNOWLEDGED}{number}");
     }
+}
+
+/// As above, but what it writes are words, without a commit.
+#[test]
+fn child_writes_words_until_killed() {
+    let Some(directory) = std::env::var_os(WORDS_DIRECTORY) else { return };
+    let store = Store::open(Path::new(&directory)).expect("open as child").store;
+    let words = store.open_words("words", 1, WORDS).expect("map as child").words;
+    for number in 0.. {
+        words.as_ref()[number % WORDS].store(number as u64, Ordering::Relaxed);
+        if number % 1000 == 0 {
+            println!("\n{ACKNOWLEDGED}{number}");
+        }
+    }
+}
+
+#[test]
+fn req6888_8_words_survive_kill_9_without_a_commit() {
+    let directory = tempfile::tempdir().expect("temporary directory");
+    let mut child = Command::new(std::env::current_exe().expect("own path"))
+        .args(["--exact", "child_writes_words_until_killed", "--nocapture"])
+        .env(WORDS_DIRECTORY, directory.path())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("spawn child");
+    let mut lines = BufReader::new(child.stdout.take().expect("piped")).lines();
+    let acknowledged = lines
+        .by_ref()
+        .map_while(Result::ok)
+        .filter_map(|line| line.strip_prefix(ACKNOWLEDGED)?.parse::<u64>().ok())
+        .find(|number| *number >= 100_000)
+        .expect("the child wrote that many");
+    child.kill().expect("kill child");
+    child.wait().expect("reap child");
+    let store = Store::open(directory.path()).expect("open after the kill").store;
+    let opened = store.open_words("words", 1, WORDS).expect("map after the kill");
+    assert_eq!(opened.moved_aside, None);
+    let words = opened.words.as_ref().iter().map(|word| word.load(Ordering::Relaxed));
+    let (oldest, newest) = (words.clone().min().expect("some"), words.max().expect("some"));
+    assert!(newest >= acknowledged, "{newest} of {acknowledged}");
+    assert_eq!(newest - oldest, WORDS as u64 - 1, "each was written in its turn");
 }
 
 #[test]

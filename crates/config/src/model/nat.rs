@@ -8,8 +8,8 @@ use ipnet::Ipv4Net;
 use serde::Serialize;
 
 use super::{
-    Filtering, ForwardHost, ForwardProtocol, Hairpinning, MssClamp, ShortTimeouts, as_duration,
-    forward,
+    Filtering, ForwardHost, ForwardProtocol, Hairpinning, MssClamp, ShortTimeouts, UnsolicitedSyn,
+    as_duration, forward,
 };
 
 /// Address translation.
@@ -27,6 +27,16 @@ pub struct Nat {
     pub mappings_per_host_max: usize,
     /// Most mappings of each protocol that one host may hold (RFC 6888 REQ-4b).
     pub mappings_per_host_max_of: ProtocolQuotas,
+    /// Most external ports at rest; beyond, some rest for less (RFC 6888 REQ-8).
+    pub ports_at_rest_max: u32,
+    /// Most sessions that one host may have (RFC 6888 REQ-5); absent: half of all.
+    pub sessions_per_host_max: Option<u32>,
+    /// New flows that one host may open per second (RFC 6888 REQ-4c).
+    pub new_flows_per_host: u32,
+    /// New flows that one host may open back to back.
+    pub new_flows_burst: u32,
+    /// What becomes of a SYN from outside that nobody asked for (RFC 5382 REQ-4).
+    pub unsolicited_syn: UnsolicitedSyn,
     /// What happens to a host whose external address has no port left.
     pub pooling: Pooling,
     /// Whether hosts reach each other through the WAN address (RFC 4787 REQ-9).
@@ -45,7 +55,7 @@ pub struct NatTimeouts {
     /// UDP mappings (RFC 4787 REQ-5).
     #[serde(serialize_with = "as_duration")]
     pub udp: Duration,
-    /// UDP mappings that only ask a DNS server (RFC 4787 REQ-5a).
+    /// UDP to port 53 of a remote host (RFC 4787 REQ-5a).
     #[serde(serialize_with = "as_duration")]
     pub udp_dns: Duration,
     /// Established TCP connections (RFC 5382 REQ-5).
@@ -60,6 +70,9 @@ pub struct NatTimeouts {
     /// ICMP query sessions (RFC 5508 REQ-2).
     #[serde(serialize_with = "as_duration")]
     pub icmp: Duration,
+    /// External ports without a session, for no other endpoint than their last (RFC 6888 REQ-8).
+    #[serde(serialize_with = "as_duration")]
+    pub port_rest: Duration,
 }
 
 /// Most mappings of each protocol; absent: only the limit over all protocols.

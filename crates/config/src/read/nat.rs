@@ -10,7 +10,7 @@ use crate::document::{At, Problems, Section, choose};
 use crate::fault::Fault;
 use crate::model::{
     Dns, Exemption, Filtering, ForwardHost, ForwardProtocol, Hairpinning, HostFiltering, Lan,
-    MssClamp, Nat, NatTimeouts, Pooling, ProtocolQuotas, ShortTimeouts, StaticNat,
+    MssClamp, Nat, NatTimeouts, Pooling, ProtocolQuotas, ShortTimeouts, StaticNat, UnsolicitedSyn,
 };
 use crate::read::forward;
 use crate::read::lan::LanRead;
@@ -44,6 +44,23 @@ pub(crate) fn nat(mut section: Section<'_>) -> NatRead {
         section.number("mappings_per_host_max", range, "there are 65535 ports per protocol");
     let mappings_per_host_max_of = quotas(&mut section);
     let pooling = section.choice("pooling", &Pooling::ALL, Pooling::as_str);
+    let range = 0..=defaults::PORTS_AT_REST_LIMIT;
+    let resting = section.number("ports_at_rest_max", range, "there are 65535 ports per protocol");
+    let range = defaults::SESSIONS_PER_HOST_MIN..=defaults::SESSIONS_LIMIT;
+    let of_host = section.number("sessions_per_host_max", range, "leave it out for half of all");
+    let rate = |section: &mut Section<'_>, key, default| {
+        let range = defaults::NEW_FLOWS_MIN..=defaults::NEW_FLOWS_LIMIT;
+        let count = section.number(key, range, "a busy host opens a few hundred at once");
+        count.and_then(|count| u32::try_from(count.value).ok()).unwrap_or(default)
+    };
+    let new_flows_per_host =
+        rate(&mut section, "new_flows_per_host_per_second", defaults::NEW_FLOWS_PER_HOST);
+    let new_flows_burst = rate(&mut section, "new_flows_burst", defaults::NEW_FLOWS_BURST);
+    let answers = [UnsolicitedSyn::Silent, UnsolicitedSyn::Answer];
+    let unsolicited_syn = section.choice("unsolicited_syn", &answers, |answer| match answer {
+        UnsolicitedSyn::Silent => "silent",
+        UnsolicitedSyn::Answer => "answer",
+    });
     let timeouts = timeouts(section.section("timeouts"), short_timeouts);
     let statics = section.sections("static", defaults::WAN_ADDRESSES_MAX);
     let statics: Vec<StaticRead> = statics.into_iter().filter_map(one_to_one).collect();
@@ -62,6 +79,13 @@ pub(crate) fn nat(mut section: Section<'_>) -> NatRead {
             .unwrap_or(defaults::MAPPINGS_PER_HOST_MAX),
         mappings_per_host_max_of,
         pooling: pooling.map_or(defaults::POOLING, |pooling| pooling.value),
+        ports_at_rest_max: resting
+            .and_then(|count| u32::try_from(count.value).ok())
+            .unwrap_or(defaults::PORTS_AT_REST_MAX),
+        sessions_per_host_max: of_host.and_then(|count| u32::try_from(count.value).ok()),
+        new_flows_per_host,
+        new_flows_burst,
+        unsolicited_syn: unsolicited_syn.map_or(defaults::UNSOLICITED_SYN, |answer| answer.value),
         hairpinning,
         statics: statics.iter().map(|read| read.value.clone()).collect(),
         exemptions,
@@ -216,7 +240,12 @@ fn timeouts(mut section: Section<'_>, short: ShortTimeouts) -> NatTimeouts {
     let tcp = read("tcp_transitory", transitory, transitory, "RFC 5382 REQ-5");
     let timeouts = NatTimeouts {
         udp,
-        udp_dns: read("udp_dns", udp, defaults::TIMEOUT_UDP_DNS_FLOOR, "RFC 5452 §10"),
+        udp_dns: read(
+            "udp_dns",
+            defaults::TIMEOUT_UDP_DNS,
+            defaults::TIMEOUT_UDP_DNS_FLOOR,
+            "RFC 5452 §10",
+        ),
         tcp_established: read(
             "tcp_established",
             defaults::TIMEOUT_TCP_ESTABLISHED,
@@ -226,6 +255,7 @@ fn timeouts(mut section: Section<'_>, short: ShortTimeouts) -> NatTimeouts {
         tcp_opening: read("tcp_opening", tcp, transitory, "RFC 7857 §2.1"),
         tcp_closing: read("tcp_closing", tcp, transitory, "RFC 7857 §2.1"),
         icmp: read("icmp", defaults::TIMEOUT_ICMP, defaults::TIMEOUT_ICMP, "RFC 5508 REQ-2"),
+        port_rest: read("port_rest", defaults::PORT_REST, defaults::PORT_REST, "RFC 6888 REQ-8"),
     };
     section.finish();
     timeouts

@@ -270,7 +270,7 @@ impl Client {
             Phase::Selecting { decide: Some(at), .. } if due(*at) => self.choose(now),
             Phase::Selecting { .. } => self.rediscover(now),
             Phase::Requesting { .. } => self.rerequest(now),
-            Phase::Rebooting { .. } => self.reverify(now),
+            Phase::Rebooting { .. } => self.start_selecting(AfterSilence::ResumeLease, now),
             Phase::Probing { .. } => self.probe(now),
             Phase::Bound | Phase::Renewing { .. } if rebind => self.rebind(Pace::Halving, now),
             Phase::Bound | Phase::Renewing { .. } => self.start_renewing(now),
@@ -292,8 +292,7 @@ impl Client {
     fn rediscover(&mut self, now: Now) {
         let Phase::Selecting { retry, after_silence, .. } = &self.phase else { return };
         let (attempt, after_silence) = (retry.attempt + 1, *after_silence);
-        if after_silence == AfterSilence::ResumeLease && attempt >= RESUME_AFTER && self.resume(now)
-        {
+        if after_silence == AfterSilence::ResumeLease && self.resume(now) {
             return;
         }
         if attempt >= BROADCAST_AFTER {
@@ -357,27 +356,15 @@ impl Client {
         }
     }
 
+    /// Asks for the lease that it knows. If nobody answers, a DISCOVER finds out whether there is any server:
+    /// one that does not know the lease may stay silent on the REQUEST, and that of the lease offers it
+    /// again. If that is silent, too, the lease goes on. Each waits about four seconds, so ten at most go by.
     fn start_rebooting(&mut self, now: Now) {
         let Some(address) = self.known_address(now) else { return };
         self.transaction = self.new_transaction(now);
         self.send_verify(address, now);
         let retry = self.first_retry(now);
-        self.set_phase(Phase::Rebooting { address, retry, sent_at: now.instant });
-    }
-
-    /// Nobody knows the lease: asks again, then looks whether there is any server at all.
-    fn reverify(&mut self, now: Now) {
-        let Phase::Rebooting { address, retry, .. } = &self.phase else { return };
-        let (address, attempt) = (*address, retry.attempt + 1);
-        if attempt >= REBOOT_TRIES {
-            self.start_selecting(AfterSilence::ResumeLease, now);
-            return;
-        }
-        self.send_verify(address, now);
-        let next = self.retry(attempt, now);
-        if let Phase::Rebooting { retry, .. } = &mut self.phase {
-            *retry = next;
-        }
+        self.set_phase(Phase::Rebooting { retry, sent_at: now.instant });
     }
 
     /// The address to ask for with INIT-REBOOT: that in use, or one stored with time left. A wall clock
@@ -646,10 +633,6 @@ const OFFERS_MAX: usize = 8;
 const OFFER_WINDOW: Duration = Duration::from_millis(250);
 /// REQUESTs before starting over: 4 + 8 + 16 + 32 s, the minute of RFC 2131 §3.1 item 5.
 const REQUEST_TRIES: u32 = 4;
-/// INIT-REBOOT REQUESTs before looking for any server: 4 + 8 s.
-const REBOOT_TRIES: u32 = 2;
-/// Unanswered DISCOVERs after a silent INIT-REBOOT before the old lease is used again: another 12 s.
-const RESUME_AFTER: u32 = 2;
 /// Unanswered DISCOVERs before the broadcast flag is tried.
 const BROADCAST_AFTER: u32 = 2;
 /// Pause while only rejected servers answer: a modem that just booted changes its mind soon (DC21).

@@ -28,7 +28,6 @@ pub(super) enum Phase {
         sent_at: Instant,
     },
     Rebooting {
-        address: Ipv4Addr,
         retry: Retry,
         sent_at: Instant,
     },

@@ -265,7 +265,8 @@ fn req6888_4b_a_quota_of_one_protocol_does_not_touch_the_others() {
 #[test]
 fn tables_for_several_addresses_hold_the_mappings_of_all() {
     let mappings = |addresses| {
-        let (tables, _) = Tables::for_addresses(1 << 20, addresses, 1, 1);
+        let sizes = Sizes { sessions: 1 << 20, addresses };
+        let (tables, _) = Tables::sized(sizes, 1, PortJournal::none(), 1);
         tables.stats().mappings_max
     };
     assert!(mappings(1) < mappings(3));

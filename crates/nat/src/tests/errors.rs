@@ -6,7 +6,7 @@ use packet::header::{ipv4, put_u16, seal_ipv4};
 use super::*;
 
 /// A router on the way.
-const MIDDLE: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 254);
+pub(super) const MIDDLE: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 254);
 
 /// An error of `kind` about an IP packet.
 pub(super) fn error(from: Ipv4Addr, to: Ipv4Addr, kind: Icmpv4Type, embedded: &[u8]) -> PacketBuf {
@@ -19,7 +19,7 @@ pub(super) fn unreachable() -> Icmpv4Type {
     Icmpv4Type::DestinationUnreachable(icmpv4::DestUnreachableHeader::Port)
 }
 
-fn exceeded() -> Icmpv4Type {
+pub(super) fn exceeded() -> Icmpv4Type {
     Icmpv4Type::TimeExceeded(icmpv4::TimeExceededCode::TtlExceededInTransit)
 }
 

@@ -145,6 +145,22 @@ fn a_killed_session_is_gone_at_once_and_its_quota_free() {
 }
 
 #[test]
+fn a_kill_that_comes_too_late_does_not_hit_the_next_session_in_the_place() {
+    let mut rig = Rig::sized(1, 1, policy());
+    rig.map(ep(A, 5000)).unwrap();
+    let gone = rig.sessions()[0].id;
+    rig.advance(secs(302));
+    rig.udp_out(ep(A, 5000), ep(R2, 9)).unwrap();
+    let pass = rig.participant.pass();
+    assert!(!rig.engines[0].kill(&pass, gone, rig.now));
+    drop(pass);
+    let next = rig.sessions()[0];
+    assert_eq!(next.remote, ep(R2, 9), "it took the only place there is");
+    let pass = rig.participant.pass();
+    assert!(rig.engines[0].kill(&pass, next.id, rig.now));
+}
+
+#[test]
 fn everything_is_given_back_in_the_end() {
     let mut rig = Rig::new(Policy {
         forwards: Forwards::new(vec![forward(Protocol::Udp, 8080, ep(B, 80))]).unwrap(),
@@ -162,25 +178,131 @@ fn everything_is_given_back_in_the_end() {
     let stats = rig.tables.stats();
     assert_eq!((stats.sessions, stats.mappings, stats.contacts), (0, 0, 0));
     assert_eq!(rig.tables.hosts.total(), 0);
+    assert_eq!(rig.tables.resting.load(std::sync::atomic::Ordering::Relaxed), 0);
 }
 
 #[test]
 fn a_flood_of_first_packets_to_a_forward_leaves_room_for_hosts_inside() {
-    let forwards = Forwards::new(vec![forward(Protocol::Tcp, 80, ep(B, 80))]).unwrap();
+    let forwards = Forwards::new(vec![forward(Protocol::Udp, 80, ep(B, 80))]).unwrap();
     let mut rig = Rig::sized(400, 1, Policy { forwards, ..policy() });
     let flood = |rig: &mut Rig, ports: std::ops::Range<u16>| {
-        ports.filter(|port| rig.tcp_in(ep(R, *port), ep(E, 80), SYN).is_ok()).count()
+        ports.filter(|port| rig.udp_in(ep(R, *port), ep(E, 80)).is_ok()).count()
     };
     assert_eq!(flood(&mut rig, 1000..1400), 100);
-    let refused = rig.tcp_in(ep(R, 2000), ep(E, 80), SYN);
-    assert_eq!(refused, Err(DropReason::SessionTableFull));
-    assert!(rig.tcp_out(ep(A, 5000), ep(R, 80), SYN).is_ok());
+    assert_eq!(rig.udp_in(ep(R, 2000), ep(E, 80)), Err(DropReason::SessionTableFull));
+    assert!(rig.udp_out(ep(A, 5000), ep(R, 80)).is_ok());
     for port in 1000..1030 {
-        rig.tcp_out(ep(B, 80), ep(R, port), SYN_ACK).unwrap();
+        rig.udp_out(ep(B, 80), ep(R, port)).unwrap();
     }
     rig.expire();
     assert_eq!(flood(&mut rig, 2000..2400), 30, "as many as were answered");
-    rig.advance(secs(242));
-    assert_eq!(rig.sessions().len(), 30);
+    rig.advance(secs(302));
+    assert_eq!(rig.sessions().len(), 0);
     assert_eq!(flood(&mut rig, 3000..3400), 100);
+}
+
+/// Opens sessions, 16 hosts to so many remote endpoints.
+fn crowd(rig: &mut Rig, sessions: u32) {
+    for n in 0..sessions {
+        let host = Ipv4Addr::from_bits(0x0a00_0100 + n % 16);
+        rig.udp_out(ep(host, 5000), ep(Ipv4Addr::from_bits(0xc633_0000 + n), 9)).unwrap();
+    }
+}
+
+#[test]
+fn upkeep_of_ten_million_places_keeps_to_its_budget_and_comes_round_in_ten_seconds() {
+    const BUDGET: usize = 64;
+    let mut rig = Rig::sized(10_000_000, 1, policy());
+    crowd(&mut rig, 100_000);
+    rig.now += secs(299);
+    rig.expire();
+    assert_eq!(rig.tables.stats().sessions, 100_000);
+    rig.now += secs(3);
+    let mut millis = 0;
+    while rig.tables.stats().sessions > 0 {
+        let before = rig.tables.stats().sessions;
+        rig.now += Duration::from_millis(1);
+        millis += 1;
+        let pass = rig.participant.pass();
+        rig.engines[0].expire(&pass, rig.now, &rig.policy.timeouts, BUDGET);
+        drop(pass);
+        assert!(before - rig.tables.stats().sessions <= BUDGET);
+    }
+    assert!(millis <= 10_000, "{millis} ms");
+}
+
+#[test]
+fn upkeep_that_came_late_is_made_up_for() {
+    let mut rig = Rig::sized(1_000_000, 1, policy());
+    crowd(&mut rig, 20_000);
+    rig.now += secs(302);
+    // Nothing else to do: the worker goes on as long as more is due.
+    let pass = rig.participant.pass();
+    let (now, timeouts) = (rig.now, rig.policy.timeouts);
+    let mut calls = 1;
+    while rig.engines[0].expire(&pass, now, &timeouts, 64) {
+        calls += 1;
+    }
+    drop(pass);
+    assert_eq!(rig.tables.stats().sessions, 0);
+    assert!(calls <= 20_000 / 64 + 20, "{calls}");
+    let pass = rig.participant.pass();
+    assert!(!rig.engines[0].expire(&pass, now, &timeouts, 64), "and then rests");
+}
+
+#[test]
+fn req7857_7_inbound_packets_that_are_refused_do_not_refresh() {
+    let mut rig = Rig::new(policy());
+    rig.udp_out(ep(A, 5000), ep(R, 9)).unwrap();
+    for _ in 0..3 {
+        rig.advance(secs(99));
+        assert_eq!(rig.udp_in(ep(R2, 9), ep(E, 5000)), Err(DropReason::FilterDenied));
+    }
+    rig.advance(secs(5));
+    assert!(rig.sessions().is_empty());
+    assert_eq!(rig.udp_in(ep(R2, 9), ep(E, 5000)), Err(DropReason::NoMapping));
+}
+
+#[test]
+fn req7857_7_1_req5508_6_icmp_errors_of_either_side_refresh_nothing() {
+    use super::errors::{error, unreachable};
+    for query in [false, true] {
+        let first = if query { echo(A, R, 77) } else { udp(ep(A, 5000), ep(R, 9)) };
+        let mut rig = Rig::new(policy());
+        let mut outside = buffer(first.frame());
+        rig.pass(LAN, &mut outside).unwrap();
+        let answer = if query { echo_reply(R, E, 77) } else { udp(ep(R, 9), ep(E, 5000)) };
+        let mut inside = buffer(answer.frame());
+        rig.pass(LinkId::WAN, &mut inside).unwrap();
+        let life = if query { 60 } else { 300 };
+        for _ in 0..3 {
+            rig.advance(secs(life / 3));
+            let refused = error(A, R, unreachable(), &inside.frame()[14..]);
+            rig.pass(LAN, &mut buffer(refused.frame())).unwrap();
+            let lost = error(R, E, unreachable(), &outside.frame()[14..]);
+            rig.pass(LinkId::WAN, &mut buffer(lost.frame())).unwrap();
+        }
+        assert_eq!(rig.sessions().len(), 1, "nor do they end it (RFC 4787 REQ-12)");
+        rig.advance(secs(2));
+        assert!(rig.sessions().is_empty());
+    }
+}
+
+#[test]
+fn req5382_5_a_connection_that_opens_or_closes_lives_four_minutes_both_ways() {
+    let opens = |rig: &mut Rig| rig.tcp_out(ep(A, 5000), ep(R, 80), SYN).map(drop);
+    let closes = |rig: &mut Rig| {
+        rig.tcp_out(ep(A, 5000), ep(R, 80), SYN)?;
+        rig.tcp_in(ep(R, 80), ep(E, 5000), SYN_ACK)?;
+        rig.tcp_out(ep(A, 5000), ep(R, 80), FIN_ACK)?;
+        rig.tcp_in(ep(R, 80), ep(E, 5000), FIN_ACK).map(drop)
+    };
+    for way in [opens, closes] {
+        let mut rig = Rig::new(policy());
+        way(&mut rig).unwrap();
+        rig.advance(secs(240));
+        assert_eq!(rig.sessions().len(), 1);
+        rig.advance(secs(2));
+        assert!(rig.sessions().is_empty());
+    }
 }

@@ -7,7 +7,7 @@ use etherparse::PacketBuilder;
 use flow_table::Participant;
 use packet::{
     Datagram, DropReason, Endpoint, External, IcmpKind, Instant, Internal, L4, LinkId, PacketBuf,
-    Parsed, Protocol, Side, parse,
+    Parsed, Protocol, Segment, Side, parse,
 };
 
 use crate::*;
@@ -17,11 +17,16 @@ mod errors;
 mod exempt;
 mod filtering;
 mod hairpin;
+mod handshake;
+mod hold_down;
 mod lifetime;
+mod machine;
 mod mappings;
 mod outbound;
 mod policy_change;
 mod properties;
+mod quotas;
+mod resets;
 mod statics;
 mod tcp;
 mod workers;
@@ -46,7 +51,7 @@ fn ep(address: Ipv4Addr, port: u16) -> Endpoint {
     Endpoint::new(address, port)
 }
 
-fn secs(secs: u64) -> Duration {
+const fn secs(secs: u64) -> Duration {
     Duration::from_secs(secs)
 }
 
@@ -64,6 +69,9 @@ pub(crate) fn policy() -> Policy {
         reserved: ReservedPorts::none().with(Protocol::Udp, 68..=68),
         mappings_per_host_max: 1_000_000,
         mappings_per_host_max_of: ProtocolQuotas::NONE,
+        ports_at_rest_max: 1_000_000,
+        sessions_per_host_max: Some(1_000_000),
+        new_sessions: Rate { per_second: 1_000_000, burst: 1_000_000 },
     }
 }
 
@@ -130,17 +138,38 @@ impl Rig {
                 Revalidation::Drop(reason) => return Err(reason),
             }
         }
+        let segment = Segment::read(packet.frame(), &datagram);
         let hit = match hit {
             Some(hit) => hit,
             None => {
-                let request = request(engine, &pass, &datagram, ingress, policy)?;
-                engine.open(&pass, &request, policy, now)?
+                let relay = match (segment, side) {
+                    (Some(segment), Side::Inside) => {
+                        self.tables.answer(&pass, &datagram, &segment, now, policy)
+                    }
+                    _ => None,
+                };
+                let request = match relay {
+                    Some(relay) => Err(relay),
+                    None => request(engine, &pass, (&datagram, segment), ingress, policy, now)?,
+                };
+                match request {
+                    Ok(request) => engine.open(&pass, &request, policy, now)?,
+                    Err(relay) => {
+                        relay.apply(packet, &datagram);
+                        self.tables.note(&relay);
+                        let egress = if side == Side::Outside { LAN } else { LinkId::WAN };
+                        return Ok(NextHop { egress, neighbour: 0 });
+                    }
+                }
             }
         };
+        if segment.is_some_and(|segment| !expects(&hit, &segment)) {
+            return Err(DropReason::TcpResetOutOfWindow);
+        }
         hit.value().apply(packet, &datagram);
-        hit.value().touch(now, packet.len() as u64, 1);
-        if let L4::Tcp { flags, .. } = datagram.transport {
-            observe_tcp(&hit, flags);
+        match segment {
+            Some(segment) => touch_tcp(&hit, &segment, now, packet.len() as u64, 1),
+            None => hit.value().touch(now, packet.len() as u64, 1),
         }
         Ok(hit.value().next_hop())
     }
@@ -166,6 +195,13 @@ impl Rig {
 
     fn tcp_in(&mut self, source: Endpoint, destination: Endpoint, flags: u8) -> Seen {
         self.send(LinkId::WAN, tcp(source, destination, flags))
+    }
+
+    /// Opens a connection from outside; what its third segment meets.
+    fn accept(&mut self, remote: Endpoint, external: Endpoint) -> Seen {
+        let (_, internal) = self.tcp_in(remote, external, SYN)?;
+        self.tcp_out(internal, remote, SYN_ACK)?;
+        self.tcp_in(remote, external, ACK)
     }
 
     /// The external endpoint of an internal one that sends now.
@@ -203,21 +239,31 @@ impl Rig {
     }
 }
 
-/// What the packet path finds out before it opens a session.
+/// What the packet path finds out before it opens a session, or lets a segment pass without one.
 fn request<'d>(
     engine: &Engine,
     pass: &flow_table::Pass<'_>,
-    datagram: &'d Datagram,
+    (datagram, segment): (&'d Datagram, Option<Segment>),
     ingress: LinkId,
     policy: &Policy,
-) -> Result<OpenRequest<'d>, DropReason> {
+    now: Instant,
+) -> Result<Result<OpenRequest<'d>, Relay>, DropReason> {
     let inside = ingress != LinkId::WAN;
     let to_external = policy.is_external(datagram.destination.address);
     let is_exempt = policy.exempts(datagram.protocol(), datagram.source, datagram.destination);
     let side = if inside { Side::Inside } else { Side::Outside };
     let translation = match (inside, to_external) {
         (false, true) => {
-            Translation::Inbound(engine.tables().resolve_external(pass, datagram, side, policy)?)
+            let internal = engine.tables().resolve_external(pass, datagram, side, policy)?;
+            match segment {
+                Some(segment) => {
+                    match engine.tables().entry(datagram, &segment, internal, now, policy)? {
+                        Entry::Relayed(relay) => return Ok(Err(relay)),
+                        Entry::Opens(accepted) => Translation::Accepted(accepted),
+                    }
+                }
+                None => Translation::Inbound(internal),
+            }
         }
         (true, true) => {
             Translation::Hairpin(engine.tables().resolve_external(pass, datagram, side, policy)?)
@@ -229,13 +275,14 @@ fn request<'d>(
     };
     let leaves = translation == Translation::Outbound || inside && !to_external && is_exempt;
     let egress = if leaves { LinkId::WAN } else { LAN };
-    Ok(OpenRequest {
+    Ok(Ok(OpenRequest {
         datagram,
+        segment,
         ingress,
         translation,
         forward: NextHop { egress, neighbour: 11 },
         reverse: NextHop { egress: ingress, neighbour: 22 },
-    })
+    }))
 }
 
 fn buffer(frame: &[u8]) -> PacketBuf {
@@ -262,15 +309,29 @@ fn udp(source: Endpoint, destination: Endpoint) -> PacketBuf {
     buffer(&frame)
 }
 
+/// Sequence and acknowledgement number of every segment that does not say otherwise: each side
+/// expects what the other sends.
+const NUMBERS: (u32, u32) = (1, 2);
+
 fn tcp(source: Endpoint, destination: Endpoint, flags: u8) -> PacketBuf {
+    tcp_at(source, destination, flags, NUMBERS)
+}
+
+fn tcp_at(
+    source: Endpoint,
+    destination: Endpoint,
+    flags: u8,
+    (sequence, acknowledgement): (u32, u32),
+) -> PacketBuf {
     let mut frame = Vec::new();
+    let ports = (source.port, destination.port);
     let mut step =
-        builder(source.address, destination.address).tcp(source.port, destination.port, 1, 1000);
+        builder(source.address, destination.address).tcp(ports.0, ports.1, sequence, 1000);
     if flags & SYN != 0 {
         step = step.syn();
     }
     if flags & ACK != 0 {
-        step = step.ack(7);
+        step = step.ack(acknowledgement);
     }
     if flags & 1 != 0 {
         step = step.fin();

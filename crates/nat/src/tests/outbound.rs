@@ -189,6 +189,7 @@ fn a_forward_lets_anybody_in_and_the_target_answers_from_its_port() {
     let mut rig = Rig::new(with_forwards(vec![forward(Protocol::Tcp, 8080, ep(B, 80))]));
     assert_eq!(rig.tcp_in(ep(R, 4000), ep(E, 8080), SYN), Ok((ep(R, 4000), ep(B, 80))));
     assert_eq!(rig.tcp_out(ep(B, 80), ep(R, 4000), SYN_ACK), Ok((ep(E, 8080), ep(R, 4000))));
+    rig.tcp_in(ep(R, 4000), ep(E, 8080), ACK).unwrap();
     let session = rig.sessions()[0];
     assert_eq!(session.direction, Direction::Inbound);
     assert_eq!(session.internal, Internal(ep(B, 80)));

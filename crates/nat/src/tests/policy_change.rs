@@ -72,7 +72,7 @@ fn lan_to_lan_does_not_care_for_the_address() {
 #[test]
 fn removing_a_forward_ends_what_came_through_it() {
     let mut rig = Rig::new(with_forwards(vec![forward(Protocol::Tcp, 8080, ep(B, 80))]));
-    rig.tcp_in(ep(R, 4000), ep(E, 8080), SYN).unwrap();
+    rig.accept(ep(R, 4000), ep(E, 8080)).unwrap();
     rig.adopt(policy());
     assert_eq!(rig.tcp_in(ep(R, 4000), ep(E, 8080), ACK), Err(DropReason::NoMapping));
     assert!(rig.sessions().is_empty());
@@ -81,7 +81,7 @@ fn removing_a_forward_ends_what_came_through_it() {
 #[test]
 fn moving_a_forward_sends_new_connections_to_the_new_host() {
     let mut rig = Rig::new(with_forwards(vec![forward(Protocol::Tcp, 8080, ep(B, 80))]));
-    rig.tcp_in(ep(R, 4000), ep(E, 8080), SYN).unwrap();
+    rig.accept(ep(R, 4000), ep(E, 8080)).unwrap();
     rig.adopt(with_forwards(vec![forward(Protocol::Tcp, 8080, ep(C, 80))]));
     assert_eq!(rig.tcp_in(ep(R, 4000), ep(E, 8080), ACK), Err(DropReason::TcpNoSession));
     assert_eq!(rig.tcp_in(ep(R, 4000), ep(E, 8080), SYN), Ok((ep(R, 4000), ep(C, 80))));
@@ -124,7 +124,8 @@ fn two_packets_of_a_void_session_in_one_batch_both_find_the_new_one() {
     for _ in 0..2 {
         let verdict = engine.revalidate(&pass, &stale, &rig.policy, rig.now);
         assert_eq!(verdict, Revalidation::Gone);
-        let request = request(engine, &pass, &datagram, LAN, &rig.policy).unwrap();
+        let request =
+            request(engine, &pass, (&datagram, None), LAN, &rig.policy, rig.now).unwrap().unwrap();
         let hit = engine.open(&pass, &request, &rig.policy, rig.now).unwrap();
         assert_eq!(hit.value().source(), ep(E_NEW, 5000));
     }

@@ -118,13 +118,3 @@ fn from_inside_resets_and_stray_answers_open_nothing() {
     }
     assert_eq!((rig.sessions().len(), rig.tables.stats().mappings), (0, 0));
 }
-
-#[test]
-fn an_unanswered_syn_from_outside_keeps_its_four_minutes_whatever_is_resent() {
-    let mut rig = Rig::new(with_forwards(vec![forward(Protocol::Tcp, 80, ep(B, 80))]));
-    rig.tcp_in(ep(R, 4000), ep(E, 80), SYN).unwrap();
-    rig.advance(secs(200));
-    rig.tcp_in(ep(R, 4000), ep(E, 80), SYN).unwrap();
-    rig.advance(secs(42));
-    assert!(rig.sessions().is_empty());
-}

@@ -1,6 +1,7 @@
 //! Several workers on one pair of tables.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::Ordering;
 
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
@@ -66,7 +67,10 @@ fn race(policy: &Policy, endpoints: u32, internal: impl Fn(u32) -> Endpoint + Sy
                     let packet = udp(internal(n), ep(R, 1 + worker as u16));
                     let datagram = datagram(&packet);
                     let pass = participant.pass();
-                    let request = request(&engine, &pass, &datagram, LAN, policy).unwrap();
+                    let request =
+                        request(&engine, &pass, (&datagram, None), LAN, policy, Instant::ZERO)
+                            .unwrap()
+                            .unwrap();
                     engine.open(&pass, &request, policy, Instant::ZERO).unwrap();
                 }
             });
@@ -106,7 +110,9 @@ fn req1_holds_while_workers_race_for_the_last_ports_of_addresses_that_are_shared
 #[test]
 fn counts_come_out_even_when_workers_race() {
     const ROUNDS: u64 = 3000;
-    let (tables, engines) = Tables::new(4096, 3, 7);
+    let words = PortJournal::in_memory(2);
+    let journal = PortJournal::resume(words.clone(), Instant::ZERO, Duration::ZERO);
+    let (tables, engines) = Tables::with_journal(4096, 3, journal, 7);
     let policy = Policy {
         forwards: Forwards::new(vec![forward(Protocol::Udp, 8080, ep(B, 80))]).unwrap(),
         timeouts: Timeouts { udp: secs(3), udp_dns: secs(3), ..Timeouts::default() },
@@ -141,6 +147,10 @@ fn counts_come_out_even_when_workers_race() {
     let stats = tables.stats();
     assert_eq!((stats.sessions, stats.mappings, stats.contacts), (0, 0, 0));
     assert_eq!(tables.hosts.total(), 0);
+    assert_eq!(tables.resting.load(Ordering::Relaxed), 0);
+    let ports = (*words).as_ref().iter().skip(512);
+    let taken = ports.filter(|word| word.load(Ordering::Relaxed) != 0).count();
+    assert_eq!(taken, 0, "in the journal");
 }
 
 /// A packet between a few endpoints in any direction.
@@ -163,14 +173,15 @@ fn step(
     let side = if ingress == LAN { Side::Inside } else { Side::Outside };
     let key = SessionKey(datagram.key(side));
     if engine.tables().sessions().lookup(pass, &key).is_none() {
-        let Ok(request) = request(engine, pass, &datagram, ingress, policy) else { return };
+        let packet = (&datagram, None);
+        let Ok(Ok(request)) = request(engine, pass, packet, ingress, policy, now) else { return };
         let _ = engine.open(pass, &request, policy, now);
     }
     let tables = engine.tables().clone();
     if let Some(hit) = tables.sessions().lookup(pass, &key) {
         hit.value().touch(now, 60, 1);
         if rng.random_range(0..8) == 0 {
-            let _ = engine.kill(pass, hit.id(), now);
+            let _ = engine.end(pass, hit.id(), now);
         }
     }
 }

@@ -7,7 +7,7 @@ use packet::{Batch, LinkId, Offloads};
 use qos::{Overhead, Rate, Shaper, ShaperConfig};
 
 use crate::frames::{ACK, SYN, echo_request, ep};
-use crate::rig::{A, HOME, R, Rig, WAN_ADDRESS, WEB, config, from, web_forward};
+use crate::rig::{A, B, HOME, R, Rig, WAN_ADDRESS, WEB, config, from, web_forward};
 
 const PACKETS: u16 = 500;
 const INBOUND: u16 = 200;
@@ -69,12 +69,16 @@ fn new_sessions_take_no_memory() {
     let mut rig = rig(Offloads::ALL);
     let out: Vec<_> =
         (0..PACKETS).map(|n| from(A).udp(ep(A, 5000 + n), ep(R, 1 + n), b"")).collect();
-    // Connections from outside may fill a part of the table only.
-    let inbound: Vec<_> = (0..INBOUND)
-        .map(|n| from(R).tcp(ep(R, 20_000 + n), ep(WAN_ADDRESS, WEB), SYN, b""))
-        .collect();
+    let (client, web) = (|n| ep(R, 20_000 + n), ep(WAN_ADDRESS, WEB));
+    let syns: Vec<_> = (0..INBOUND).map(|n| from(R).tcp(client(n), web, SYN, b"")).collect();
+    let answers: Vec<_> =
+        (0..INBOUND).map(|n| from(B).tcp(ep(B, 80), client(n), SYN | ACK, b"")).collect();
+    let thirds: Vec<_> =
+        (0..INBOUND).map(|n| from(R).tcp_at(client(n), web, ACK, (1001, 1001))).collect();
     assert_eq!(allocations(&mut rig, HOME, &out), 0);
-    assert_eq!(allocations(&mut rig, LinkId::WAN, &inbound), 0);
+    assert_eq!(allocations(&mut rig, LinkId::WAN, &syns), 0);
+    assert_eq!(allocations(&mut rig, HOME, &answers), 0);
+    assert_eq!(allocations(&mut rig, LinkId::WAN, &thirds), 0);
     assert_eq!(rig.sessions(), usize::from(PACKETS + INBOUND));
 }
 

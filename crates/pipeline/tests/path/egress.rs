@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use packet::{DropReason, Gso, GsoKind, LinkId, Offload};
-use pipeline::Shapers;
+use pipeline::{Inject, Shapers};
 use qos::{Overhead, Rate, Shaper, ShaperConfig};
 
 use crate::frames::{ACK, echo_request, ep, see};
-use crate::rig::{A, HOME, O, OFFICE, R, Rig, WAN_ADDRESS, from};
+use crate::rig::{A, GATEWAY, HOME, O, OFFICE, R, Rig, WAN_ADDRESS, from, wan_at};
 
 /// Wire bytes of a full frame, and the milliseconds that they take at `RATE`.
 const FRAME: usize = 1000;
@@ -128,4 +128,45 @@ fn frames_that_a_link_refuses_are_counted_and_their_buffers_come_home() {
     rig.egress.flush(LinkId::WAN, &rig.counters, |packets| packets.len());
     assert_eq!(rig.counters.dropped(DropReason::LinkSend), 3);
     assert_eq!(rig.egress.buffers_out(), 0);
+}
+
+#[test]
+fn what_waits_for_the_wan_does_not_leave_under_an_address_that_was_lost() {
+    let new = std::net::Ipv4Addr::new(198, 51, 100, 42);
+    for next in [None, Some(wan_at(new, GATEWAY))] {
+        let mut rig = shaped_up();
+        rig.push_batch(HOME, &vec![upload(5000); 20]);
+        assert_eq!(rig.flush().len(), 1);
+        rig.runtime.wan = next;
+        rig.publish();
+        let routed = rig.push(OFFICE, &from(O).udp(ep(O, 5000), ep(A, 1), b""));
+        routed.forwarded_to(HOME);
+        assert_eq!(rig.counters.dropped(DropReason::AddressLost), 19);
+        assert_eq!(rig.egress.poll_timeout(rig.now), None);
+        assert_eq!(rig.egress.buffers_out(), 0);
+    }
+}
+
+#[test]
+fn what_waits_for_the_wan_stays_when_only_the_configuration_changes() {
+    let mut rig = shaped_up();
+    rig.push_batch(HOME, &vec![upload(5000); 20]);
+    assert_eq!(rig.flush().len(), 1);
+    rig.publish();
+    assert_eq!(rig.push(HOME, &upload(5000)).sent.len(), 0);
+    assert_eq!(paced(&mut rig, 30).iter().sum::<usize>(), 20);
+}
+
+#[test]
+fn what_the_worker_sent_before_it_learns_of_a_lost_address_is_dropped_if_it_is_still_here() {
+    let mut rig = Rig::new();
+    let release = from(WAN_ADDRESS).udp(ep(WAN_ADDRESS, 68), ep(GATEWAY, 67), b"release");
+    rig.push_batch(HOME, &vec![upload(5000); 3]);
+    rig.runtime.wan = None;
+    rig.publish();
+    let mut packet = rig.rings.take().unwrap();
+    assert!(packet.copy_from(&release));
+    let out = rig.inject(Inject::Send(LinkId::WAN, packet));
+    assert_eq!(rig.counters.dropped(DropReason::AddressLost), 3);
+    assert_eq!(out.sent, [(LinkId::WAN, release)], "the router's own last word leaves");
 }

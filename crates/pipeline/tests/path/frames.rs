@@ -14,6 +14,7 @@ pub const TTL: u8 = 64;
 pub const SYN: u8 = 0x02;
 pub const ACK: u8 = 0x10;
 pub const FIN: u8 = 0x01;
+pub const RST: u8 = 0x04;
 
 pub fn ep(address: Ipv4Addr, port: u16) -> Endpoint {
     Endpoint::new(address, port)
@@ -67,14 +68,39 @@ impl Way {
         options: &[TcpOptionElement],
         data: &[u8],
     ) -> Vec<u8> {
+        self.segment((source, destination), flags, (1000, 77), options, data)
+    }
+
+    /// A segment without data, by sequence and acknowledgement number.
+    pub fn tcp_at(
+        &self,
+        source: Endpoint,
+        destination: Endpoint,
+        flags: u8,
+        numbers: (u32, u32),
+    ) -> Vec<u8> {
+        self.segment((source, destination), flags, numbers, &[], b"")
+    }
+
+    fn segment(
+        &self,
+        (source, destination): (Endpoint, Endpoint),
+        flags: u8,
+        (sequence, acknowledgement): (u32, u32),
+        options: &[TcpOptionElement],
+        data: &[u8],
+    ) -> Vec<u8> {
         let mut bytes = Vec::new();
         let builder = self.ip(source.address, destination.address);
-        let mut tcp = builder.tcp(source.port, destination.port, 1000, 4096);
+        let mut tcp = builder.tcp(source.port, destination.port, sequence, 4096);
         if flags & SYN != 0 {
             tcp = tcp.syn();
         }
         if flags & ACK != 0 {
-            tcp = tcp.ack(77);
+            tcp = tcp.ack(acknowledgement);
+        }
+        if flags & RST != 0 {
+            tcp = tcp.rst();
         }
         if flags & FIN != 0 {
             tcp = tcp.fin();

@@ -160,6 +160,7 @@ fn a_full_table_refuses_new_flows_and_keeps_established_ones() {
     let mut rig = Rig::new();
     let mut config = config();
     config.nat.mappings_per_host_max = 100_000;
+    config.nat.sessions_per_host_max = Some(100_000);
     rig.config = config;
     rig.publish();
     let flow = |port: u16| from(A).udp(ep(A, 5000), ep(R, port), b"");

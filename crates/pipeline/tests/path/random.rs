@@ -11,7 +11,7 @@ use qos::{Overhead, Rate, Shaper, ShaperConfig};
 use crate::frames::{Way, ep, see};
 use crate::rig::{
     A, B, G, GATEWAY, GUEST, HOME, HOME_ADDRESS, O, OFFICE, R, R2, Rig, WAN_ADDRESS, WEB, config,
-    mac, router_mac, web_forward,
+    mac, router_mac, wan_at, web_forward,
 };
 
 const ADDRESSES: [Ipv4Addr; 12] = [
@@ -28,6 +28,7 @@ const ADDRESSES: [Ipv4Addr; 12] = [
     Ipv4Addr::BROADCAST,
     Ipv4Addr::new(224, 0, 0, 1),
 ];
+const OTHER_WAN_ADDRESS: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 42);
 const PORTS: [u16; 8] = [0, 53, 67, 68, 80, WEB, 5000, 5001];
 
 #[derive(Clone, Debug)]
@@ -172,10 +173,24 @@ fn fire(rig: &mut Rig, shots: &[Shot]) {
         if is_sound(shot) && rig.egress.shapers_mut().upload.is_none() {
             out.sent.iter().for_each(|(_, frame)| drop(see(frame)));
         }
+        assert_translated(rig, &out.sent);
         last = out.sent.into_iter().next().map_or(last, |(_, frame)| frame);
         rig.worker.expire(&rig.snapshot, rig.now);
         rig.advance(std::time::Duration::from_millis(shot.wait.into()));
     }
+}
+
+/// Whatever leaves the WAN does so under the address that it has now.
+fn assert_translated(rig: &Rig, sent: &[(LinkId, Vec<u8>)]) {
+    for (_, frame) in sent.iter().filter(|(link, _)| *link == LinkId::WAN) {
+        let source: [u8; 4] = *frame[26..].first_chunk().unwrap();
+        assert_eq!(Some(Ipv4Addr::from(source)), rig.snapshot.nat.external);
+    }
+}
+
+fn slow(rig: &Rig) -> Option<Shaper> {
+    let rate = Rate::from_bits_per_sec(1_000_000).unwrap();
+    Some(Shaper::new(ShaperConfig::for_rate(rate, Overhead::NONE), rig.now))
 }
 
 /// Every established flow has a frame that it would take; with these the random ones meet flows.
@@ -193,6 +208,31 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
 
     #[test]
+    fn nothing_leaves_untranslated_while_the_wan_address_comes_goes_and_changes(
+        rounds in prop::collection::vec((prop::collection::vec(shot(), 1..8), 0u8..4), 1..12),
+        shaped in any::<bool>(),
+    ) {
+        let mut rig = Rig::of(config(), vec![web_forward()]);
+        if shaped {
+            rig.egress.shapers_mut().upload = slow(&rig);
+        }
+        warm_up(&mut rig);
+        for (shots, change) in rounds {
+            match change {
+                0 => rig.runtime.wan = None,
+                1 => rig.runtime.wan = Some(wan_at(WAN_ADDRESS, GATEWAY)),
+                2 => rig.runtime.wan = Some(wan_at(OTHER_WAN_ADDRESS, GATEWAY)),
+                _ => {}
+            }
+            rig.publish();
+            if rig.runtime.wan.is_some() {
+                rig.learn(LinkId::WAN, GATEWAY);
+            }
+            fire(&mut rig, &shots);
+        }
+    }
+
+    #[test]
     fn no_frame_panics_and_each_has_one_verdict(
         shots in prop::collection::vec(shot(), 1..60),
         plain in any::<bool>(),
@@ -202,10 +242,7 @@ proptest! {
         let mut rig = Rig::without_neighbours(config(), vec![web_forward()], offloads);
         rig.learn_all();
         if shaped {
-            let rate = Rate::from_bits_per_sec(1_000_000).unwrap();
-            let shaper = || Shaper::new(ShaperConfig::for_rate(rate, Overhead::NONE), rig.now);
-            *rig.egress.shapers_mut() =
-                Shapers { upload: Some(shaper()), download: Some(shaper()) };
+            *rig.egress.shapers_mut() = Shapers { upload: slow(&rig), download: slow(&rig) };
         }
         warm_up(&mut rig);
         fire(&mut rig, &shots);

@@ -77,7 +77,7 @@ fn an_unchanged_policy_keeps_every_flow() {
     let mut rig = Rig::of(config(), vec![web_forward()]);
     let out = from(A).udp(ep(A, 5000), ep(R, 1), b"");
     let routed = from(O).tcp(ep(O, 40000), ep(A, 22), SYN, b"");
-    let inbound = from(R).tcp(ep(R, 40000), ep(WAN_ADDRESS, WEB), SYN, b"");
+    let inbound = rig.accept(ep(R, 40000));
     let hairpin = from(A).tcp(ep(A, 40001), ep(WAN_ADDRESS, WEB), SYN, b"");
     let frames = [(HOME, out), (OFFICE, routed), (LinkId::WAN, inbound), (HOME, hairpin)];
     let first: Vec<_> = frames.iter().map(|(link, frame)| rig.push(*link, frame).sent).collect();

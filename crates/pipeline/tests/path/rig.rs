@@ -17,7 +17,7 @@ use pipeline::{
     Verdict, WanAddress, Worker, lan_id,
 };
 
-use crate::frames::{Seen, Way, arp, see};
+use crate::frames::{ACK, SYN, Seen, Way, arp, see};
 
 pub const HOME: LinkId = LinkId(1);
 /// Reaches nobody but the WAN.
@@ -323,6 +323,17 @@ impl Rig {
         assert_eq!(packet.home(), Home::Rings);
         assert!(packet.copy_from(frame));
         packet
+    }
+
+    /// Opens a connection from outside to the web server; its third segment, which opened it.
+    pub fn accept(&mut self, client: Endpoint) -> Vec<u8> {
+        let web = Endpoint::new(WAN_ADDRESS, WEB);
+        self.push(LinkId::WAN, &from(client.address).tcp(client, web, SYN, b""));
+        let answer = from(B).tcp_at(Endpoint::new(B, 80), client, SYN | ACK, (5000, 1001));
+        self.push(HOME, &answer).forwarded_to(LinkId::WAN);
+        let third = from(client.address).tcp_at(client, web, ACK, (1001, 5001));
+        self.push(LinkId::WAN, &third).forwarded_to(HOME);
+        third
     }
 
     /// Everything that leaves now.

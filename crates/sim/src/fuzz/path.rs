@@ -18,6 +18,7 @@ use pipeline::{
 };
 
 use super::{Input, STEPS_MAX, router_mac, station, wire};
+use crate::WanWatch;
 
 const LINKS: u8 = 3;
 const SESSIONS: usize = 64;
@@ -223,17 +224,22 @@ impl Router {
         self.flush();
     }
 
-    /// Lets everything leave; what leaves is well formed.
+    /// Lets everything leave; what leaves is well formed, and translated if it leaves on the WAN.
     fn flush(&mut self) {
         self.egress.dequeue(self.now, &self.counters);
+        let mut watch = WanWatch::default();
         for link in (0..LINKS).map(LinkId) {
             self.egress.flush(link, &self.counters, |packets| {
                 for packet in packets.iter() {
                     assert!(matches!(parse(packet.frame(), packet.offload), Ok(Parsed::Ipv4(_))));
+                    if link == LinkId::WAN {
+                        watch.look(packet.frame(), self.snapshot.nat.external);
+                    }
                 }
                 0
             });
         }
+        assert_eq!(watch.strays(), [], "untranslated");
         while let Some(punted) = self.rings.poll_punt() {
             self.rings.put(punted.packet);
         }
