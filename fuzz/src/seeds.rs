@@ -31,6 +31,7 @@ fn main() -> io::Result<()> {
     let seeds = [
         ("parse_frame", frames()),
         ("packet_path", paths()),
+        ("fragments", fragments()),
         (
             "dhcp_server",
             vec![
@@ -132,6 +133,30 @@ fn paths() -> Vec<Vec<u8>> {
         [raw(HOME, &udp()), sealed(HOME, &tcp(20)), sealed(WAN, &icmp_error())].concat(),
         [expiring, described(HOME, DESCRIBED, [0, 1, 4, 0, 0, 0, 9])].concat(),
         [query, idle, syn, described(WAN, DESCRIBED, [2, 4, 0, 4, 0, 0, 9])].concat(),
+    ]
+}
+
+/// A payload of 4000 bytes and its pieces, each with what is wrong with it, where it begins and how many units of eight
+/// bytes it has.
+fn fragments() -> Vec<Vec<u8>> {
+    const LEN: [u8; 2] = 4000u16.to_be_bytes();
+    let piece = |step: u8, begin: u16, units: u8| {
+        let [high, low] = begin.to_be_bytes();
+        vec![step, high, low, units - 1]
+    };
+    let with = |pieces: &[Vec<u8>]| [&LEN[..], &pieces.concat()].concat();
+    let (first, second, last) = (piece(0, 0, 185), piece(0, 185, 185), piece(0, 370, 131));
+    vec![
+        with(&[first.clone(), second.clone(), last.clone()]),
+        with(&[last.clone(), second.clone(), second.clone(), first.clone()]),
+        // Overlaps, other bytes in the same place, a second end, a rest that comes too late.
+        with(&[first.clone(), piece(0, 184, 185), second.clone(), last.clone()]),
+        with(&[first.clone(), piece(1, 185, 185), second.clone(), last.clone()]),
+        with(&[piece(2, 185, 184), last.clone(), first.clone()]),
+        with(&[first.clone(), second.clone(), piece(0xf0, 370, 131)]),
+        // Two packets at a time.
+        with(&[first, piece(4, 0, 185), second, piece(4, 185, 185), last, piece(4, 370, 131)]),
+        [&[0, 20][..], &piece(0, 0, 2), &piece(0, 2, 2)].concat(),
     ]
 }
 

@@ -213,6 +213,32 @@ fn req1_two_servers_see_one_external_endpoint() {
 }
 
 #[test]
+fn a_rule_with_a_schedule_closes_and_opens_the_internet_by_the_clock() {
+    // The simulated world begins on a Tuesday at 22:13:20 UTC.
+    let curfew = "[policy]\nutc_offset = \"+01:00\"\n[[policy.rule]]\naction = \"refuse\"\n\
+                  from = \"home\"\nto = \"wan\"\nschedule = \"tue 23:30-24:00\"\n";
+    scenario(&format!("{CONFIG}{curfew}"), |world| {
+        server(world, SERVER);
+        go_online(world);
+        let (home, guest) = (join(world, HOME), join(world, GUEST));
+        let at = |world: &mut World, minutes: u64| {
+            let until = sim::START + secs(minutes * 60);
+            world.run_for(until.saturating_since(world.now));
+            let sequence = minutes as u16;
+            [home, guest].map(|host| {
+                world.host(host).ping(SERVER, sequence);
+                world.run_for(secs(2));
+                world.host(host).pongs().contains(&(SERVER, sequence))
+            })
+        };
+        assert_eq!(at(world, 16), [true, true]);
+        assert_eq!(at(world, 17), [false, true]);
+        assert_eq!(at(world, 46), [false, true]);
+        assert_eq!(at(world, 47), [true, true]);
+    });
+}
+
+#[test]
 fn everything_works_over_a_bad_line_and_a_bad_lan() {
     scenario(CONFIG, |world| {
         world.line.faults = BAD_LINE;

@@ -3,7 +3,9 @@
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
-use crate::model::{Brand, Filtering, Overhead, Ping, Pooling, UnsolicitedSyn};
+use crate::model::{
+    Bogons, Brand, Filtering, IcmpRefusals, Overhead, Ping, Pooling, UnsolicitedSyn,
+};
 
 // The file
 
@@ -29,6 +31,10 @@ pub const PATH_MAX: usize = 1023;
 pub const WAN_ADDRESSES_MAX: usize = 256;
 /// The WAN answers pings, so that a line can be tested from outside (RFC 1122 §3.2.2.6).
 pub const PING: Ping = Ping::Answer;
+/// Nobody honest sends from what the Internet does not carry (RFC 2827, RFC 3704 §2, RFC 6890).
+pub const BOGONS: Bogons = Bogons::Drop;
+/// Most ranges that pass nevertheless: a modem's page and a provider's services need two.
+pub const BOGONS_ALLOW_MAX: usize = 64;
 /// Smallest MTU: what every host must take (RFC 791 §3.1); also the least of an etherstub.
 pub const MTU_MIN: u16 = 576;
 /// Largest MTU: what a vNIC over an etherstub can have.
@@ -117,6 +123,11 @@ pub const TIMEOUT_TCP_ESTABLISHED: Duration = Duration::from_secs(7440);
 pub const TIMEOUT_TCP_TRANSITORY: Duration = Duration::from_secs(240);
 /// How long an ICMP query session lives idle, which is also the least (RFC 5508 REQ-2).
 pub const TIMEOUT_ICMP: Duration = Duration::from_secs(60);
+/// How long a session of GRE, ESP, IPIP or 6in4 lives idle: what is idle in a tunnel may be a UDP flow
+/// at the end of its own five minutes, and only the host inside can open the session anew.
+pub const TIMEOUT_OTHER: Duration = Duration::from_secs(600);
+/// The least of it: no RFC sets one, so that of UDP, which a tunnel may carry.
+pub const TIMEOUT_OTHER_FLOOR: Duration = TIMEOUT_UDP_FLOOR;
 /// How long an external port goes to no other endpoint after its last use, which is also the least (RFC 6888
 /// REQ-8).
 pub const PORT_REST: Duration = Duration::from_secs(120);
@@ -145,6 +156,8 @@ pub const POOLING: Pooling = Pooling::Paired;
 pub const EXEMPTIONS_MAX: usize = 64;
 /// Most hosts with a filtering of their own: every reservation of one LAN.
 pub const NAT_HOSTS_MAX: usize = RESERVATIONS_MAX;
+/// Hosts inside are told, or they would wait for a timeout (RFC 5508 REQ-8).
+pub const ICMP_REFUSALS: IcmpRefusals = IcmpRefusals::Answer;
 /// Fewest sessions per host: one busy page.
 pub const SESSIONS_PER_HOST_MIN: u64 = 64;
 /// New flows per host and second: a hundred times what a busy host opens, and a thirtieth of the
@@ -169,8 +182,22 @@ pub const MSS_MAX: u16 = MTU_MAX - 40;
 pub const FORWARDS_MAX: usize = 1024;
 /// UDP port on which the WAN's DHCP client listens (RFC 2131 §4.1).
 pub const DHCP_CLIENT_PORT: u16 = 68;
-/// Most policy rules: each new flow walks them in order.
+/// UDP port on which LANs find the DHCP server (RFC 2131 §4.1); the WAN must not reach it.
+pub const DHCP_SERVER_PORT: u16 = 67;
+/// Most policy rules: each new flow walks those of its zone in order.
 pub const RULES_MAX: usize = 256;
+/// Most zones of LANs: as many as there can be LANs.
+pub const POLICY_ZONES_MAX: usize = LANS_MAX;
+/// Most sets of addresses: one for every other rule.
+pub const SETS_MAX: usize = 128;
+/// Most entries of one set, and of one list of addresses in a rule: a block list of a country fits.
+pub const SET_ENTRIES_MAX: usize = 4096;
+/// Most ports or code points in one list of a rule: what is more is a range.
+pub const RULE_LIST_MAX: usize = 64;
+/// Most new flows in the time of a rate: more than a household's line can open in a second.
+pub const FLOW_RATE_MAX: u32 = 1_000_000;
+/// Least burst of a rate that does not name one: a page opens this many flows at once.
+pub const FLOW_BURST_MIN: u32 = 5;
 
 // [zone]
 

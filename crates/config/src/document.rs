@@ -160,6 +160,101 @@ impl<'t> Section<'t> {
         read
     }
 
+    /// The texts at `key`, one alone or a list of them, each read by `parse`; empty when absent. An
+    /// empty list is refused: it would read as "none" and mean "all".
+    pub(crate) fn texts<T>(
+        &mut self,
+        key: &'static str,
+        max: usize,
+        parse: impl Fn(&str) -> Result<T, Fault>,
+    ) -> Vec<At<T>> {
+        let Some(value) = self.take(key) else { return Vec::new() };
+        match value.get_ref().as_array() {
+            Some(items) if items.is_empty() => {
+                self.problems.note(&value.span(), Fault::EmptyList { key: key.to_owned() });
+                Vec::new()
+            }
+            Some(_) => self.list(key, max, parse),
+            None => self.text(key, parse).into_iter().collect(),
+        }
+    }
+
+    /// Like [`texts`](Self::texts), and a whole number counts as its digits.
+    pub(crate) fn words<T>(
+        &mut self,
+        key: &'static str,
+        max: usize,
+        parse: impl Fn(&str) -> Result<T, Fault>,
+    ) -> Vec<At<T>> {
+        let Some(value) = self.take(key) else { return Vec::new() };
+        let one = std::slice::from_ref(value);
+        let items = value.get_ref().as_array().map_or(one, |items| &items[..]);
+        if items.is_empty() {
+            self.problems.note(&value.span(), Fault::EmptyList { key: key.to_owned() });
+        }
+        if items.len() > max {
+            self.problems.note(&value.span(), Fault::TooMany { key: key.to_owned(), max });
+        }
+        let mut read = Vec::new();
+        for item in items.iter().take(max) {
+            match item.get_ref() {
+                DeValue::String(text) => read.extend(self.parsed(text, item.span(), &parse)),
+                DeValue::Integer(digits) if digits.radix() == 10 => {
+                    read.extend(self.parsed(digits.as_str(), item.span(), &parse));
+                }
+                _ => {
+                    let expected = "a number, a text or a list of them";
+                    self.wrong_kind(key, item, expected, format!("{key} = [80, \"1000-1999\"]"));
+                }
+            }
+        }
+        read
+    }
+
+    /// Every key as a name read by `name`, with the list of texts that it holds, each read by
+    /// `parse`; none when the file does not have the table.
+    pub(crate) fn named_lists<N, T>(
+        self,
+        max: usize,
+        entries_max: usize,
+        name: impl Fn(&str) -> Result<N, Fault>,
+        parse: impl Fn(&str) -> Result<T, Fault>,
+    ) -> Vec<(At<N>, Vec<At<T>>)> {
+        let mut lists = Vec::new();
+        let Some(table) = self.table else { return lists };
+        if table.len() > max {
+            let key = self.title.trim_matches(['`', '[', ']']).to_owned();
+            self.problems.note(&self.at, Fault::TooMany { key, max });
+        }
+        for (key, value) in table.iter().take(max) {
+            let text: &str = key.get_ref();
+            let read = self.parsed(text, key.span(), &name);
+            let Some(items) = value.get_ref().as_array() else {
+                self.wrong_kind(text, value, "a list of texts", format!("{text} = [\"…\"]"));
+                continue;
+            };
+            if items.is_empty() {
+                self.problems.note(&value.span(), Fault::EmptyList { key: text.to_owned() });
+            }
+            if items.len() > entries_max {
+                let fault = Fault::TooMany { key: text.to_owned(), max: entries_max };
+                self.problems.note(&value.span(), fault);
+            }
+            let mut entries = Vec::new();
+            for item in items.iter().take(entries_max) {
+                match item.get_ref().as_str() {
+                    Some(entry) => entries.extend(self.parsed(entry, item.span(), &parse)),
+                    None => {
+                        let example = format!("{text} = [\"…\"]");
+                        self.wrong_kind(text, item, "a list of texts", example);
+                    }
+                }
+            }
+            lists.extend(read.map(|name| (name, entries)));
+        }
+        lists
+    }
+
     /// One of `words` at `key`.
     pub(crate) fn choice<T: Copy>(
         &mut self,

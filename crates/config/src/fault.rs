@@ -46,6 +46,9 @@ pub enum Fault {
     #[error("more than {max} of `{key}`")]
     #[diagnostic(help("take some out; the limit is {max}"))]
     TooMany { key: String, max: usize },
+    #[error("`{key}` is an empty list, which says nothing")]
+    #[diagnostic(help("name something, or leave `{key}` out"))]
+    EmptyList { key: String },
     #[error("`{given}` is not a value of `{key}`")]
     #[diagnostic(help("{remedy}"))]
     UnknownWord { given: String, key: String, remedy: String },
@@ -74,7 +77,7 @@ pub enum Fault {
     PoolBackwards { first: Ipv4Addr, last: Ipv4Addr },
     #[error("`{given}` is neither an IPv4 address nor a range of them")]
     #[diagnostic(help("write `198.51.100.3`, or first and last: `198.51.100.8-198.51.100.11`"))]
-    NotAddresses { given: String },
+    NotAddressRange { given: String },
     #[error("the range runs backwards")]
     #[diagnostic(help("write the lower address first: `{last}-{first}`"))]
     RangeBackwards { first: Ipv4Addr, last: Ipv4Addr },
@@ -119,9 +122,10 @@ pub enum Fault {
         "use labels of letters, digits and inner hyphens between dots, such as `home.arpa`"
     ))]
     DomainName { given: String },
-    #[error("`{given}` is not a name for a LAN")]
+    #[error("`{given}` is not a name for a LAN, a zone, a set or a rule")]
     #[diagnostic(help(
-        "use 1 to 32 letters, digits, `_` and `-`, a letter first; `wan` and `router` are taken"
+        "use 1 to 32 letters, digits, `_` and `-`, a letter first; `wan`, `router` and `anywhere` \
+         are taken"
     ))]
     LanName { given: String },
     #[error("`{given}` is not a name for a zone")]
@@ -236,6 +240,10 @@ pub enum Fault {
     #[diagnostic(help("keep one of the two"))]
     DuplicateExternal { address: Ipv4Addr },
 
+    #[error("`bogons_allow` has no effect with bogons = \"pass\"")]
+    #[diagnostic(help("take `bogons_allow` out, or set bogons = \"drop\""))]
+    AllowWithoutDrop,
+
     // DNS, NAT
     #[error("`{host}` is there twice")]
     #[diagnostic(help("keep one `[[nat.{table}]]` for each host"))]
@@ -286,12 +294,78 @@ pub enum Fault {
         "add it to `addresses` in `[wan]`, or leave `address` out to use the WAN link's own"
     ))]
     ForwardAddressUnknown { address: Ipv4Addr },
-    #[error("UDP port {port} belongs to {owner}")]
-    #[diagnostic(help("leave UDP port {port} out of the forward"))]
-    ForwardReserved { port: u16, owner: &'static str },
+    #[error("{protocol} port {port} belongs to {owner}")]
+    #[diagnostic(help("leave {protocol} port {port} out of the forward"))]
+    ForwardReserved { protocol: &'static str, port: u16, owner: &'static str },
+    #[error("`{given}` is no host that can get what nothing else takes")]
+    #[diagnostic(help("{remedy}"))]
+    DmzNoHost { given: String, remedy: String },
     #[error("`port` needs a `protocol` that has ports")]
     #[diagnostic(help("add `protocol = \"tcp\"`, `\"udp\"` or `\"both\"`"))]
+    ExemptPortWithoutProtocol,
+    #[error("`port` and `source_port` need a `protocol` that has ports")]
+    #[diagnostic(help(
+        "add `protocol = \"tcp\"`, `\"udp\"`, `\"both\"`, `\"sctp\"` or `\"udplite\"`"
+    ))]
     PortWithoutProtocol,
+    #[error("`{given}` is neither addresses nor a name")]
+    #[diagnostic(help(
+        "write an address, a prefix such as `10.0.0.0/24`, a range such as `10.0.0.5-10.0.0.9`, a \
+         host name, or `@` and the name of a set"
+    ))]
+    NotAddresses { given: String },
+    #[error("no set of `[policy.set]` is named `{name}`")]
+    #[diagnostic(help("{remedy}"))]
+    UnknownSet { name: String, remedy: String },
+    #[error("the set `{name}` contains itself")]
+    #[diagnostic(help("take `@{name}` out of the sets that it names"))]
+    SetLoop { name: String },
+    #[error("no reservation and no `[[dns.host]]` is named `{name}`")]
+    #[diagnostic(help("{remedy}"))]
+    UnknownHost { name: String, remedy: String },
+    #[error("the name `{name}` is taken by a LAN or another zone")]
+    #[diagnostic(help("give each `[[policy.zone]]` a name of its own"))]
+    DuplicatePolicyZone { name: String },
+    #[error("`{given}` is no LAN and no zone of LANs")]
+    #[diagnostic(help("{remedy}"))]
+    UnknownRuleEnd { given: String, remedy: String },
+    #[error("what comes from the WAN never leaves by the WAN")]
+    #[diagnostic(help("name a LAN, a zone, `router` or `anywhere` in `to`"))]
+    RuleNowhere,
+    #[error("the router's answers to hosts inside are no flows of its own")]
+    #[diagnostic(help(
+        "with from = \"router\" use to = \"wan\"; what hosts may ask of it is `to = \"router\"`"
+    ))]
+    RouterInside,
+    #[error("`{given}` is no IP protocol")]
+    #[diagnostic(help(
+        "use `any`, `both` (tcp and udp), `tcp`, `udp`, `icmp`, `igmp`, `ipip`, `gre`, `esp`, `ah`, \
+         `sctp`, `udplite` or a number from 0 to 255"
+    ))]
+    NotProtocol { given: String },
+    #[error("`{given}` is no code point")]
+    #[diagnostic(help("{remedy}, or a number from 0 to 63"))]
+    NotDscp { given: String, remedy: String },
+    #[error("`{given}` is no schedule")]
+    #[diagnostic(help(
+        "write days and hours, such as `mon-fri 08:00-17:00`, `sat,sun 00:00-24:00` or `daily \
+         22:00-06:00`"
+    ))]
+    NotSchedule { given: String },
+    #[error("`{given}` is no distance from UTC")]
+    #[diagnostic(help("write sign, hours and minutes, such as `+01:00`"))]
+    NotUtcOffset { given: String },
+    #[error("`{given}` is no rate of new flows")]
+    #[diagnostic(help("write a number from 1 to 1000000 and a time: `20/s`, `100/m` or `1000/h`"))]
+    NotFlowRate { given: String },
+    #[error("`rate` limits what is allowed, and this rule allows nothing")]
+    #[diagnostic(help(
+        "take `rate` out, or set action = \"allow\" and refuse the rest by a rule behind"
+    ))]
+    RateWithoutAllow,
+    #[error("`burst` needs a `rate`")]
+    #[diagnostic(help("add `rate = \"20/s\"`"))]
+    BurstWithoutRate,
 
     // Zone
     #[error("the brand `{brand}` does not exist on {platform}")]

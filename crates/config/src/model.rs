@@ -7,23 +7,32 @@
 
 mod forward;
 mod nat;
+mod policy;
 mod rate;
+mod schedule;
 mod zone;
 
 use std::fmt;
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
-use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use ipnet::Ipv4Net;
-use packet::MacAddr;
+use packet::{AddressSet, MacAddr};
 use serde::{Serialize, Serializer};
+
+use crate::defaults;
 
 pub use forward::{Forward, ForwardHost, ForwardProtocol, ForwardTarget, ParseForwardError};
 pub(crate) use forward::{ForwardWord, parse_ports};
 pub use nat::{Exemption, HostFiltering, Nat, NatTimeouts, Pooling, ProtocolQuotas, StaticNat};
+pub use policy::{
+    Action, AddressGroup, AddressTerm, Condition, FlowRate, Logging, Policy, PolicyZone, Rule,
+    RuleEnd, RuleProtocol,
+};
+pub(crate) use policy::{DSCP_NAMES, dscp_named};
 pub use rate::{ParseRateError, Rate};
+pub use schedule::{Schedule, UtcOffset, WeekMinute};
 pub use zone::{Brand, Platform, Zone, ZoneCaps, ZoneLink};
 
 /// Everything the operator asked for.
@@ -70,6 +79,10 @@ pub struct Wan {
     pub addresses: Vec<AddressRange>,
     /// Whether the WAN address answers echo requests.
     pub ping: Ping,
+    /// What becomes of packets from and to addresses that the Internet does not carry (RFC 6890).
+    pub bogons: Bogons,
+    /// Ranges of them that pass nevertheless.
+    pub bogons_allow: Vec<Ipv4Net>,
     /// Rates to shape to; absent: not shaped.
     pub shaper: Option<Shaper>,
     /// Largest IP packet in bytes; absent: what the lease says, else what the link says.
@@ -149,6 +162,27 @@ impl Ping {
         match self {
             Ping::Answer => "answer",
             Ping::Silent => "silent",
+        }
+    }
+}
+
+/// What becomes of packets from and to addresses that the Internet does not carry (RFC 6890).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Bogons {
+    /// They are dropped, but for the kinds of range that the WAN itself lies in.
+    Drop,
+    /// They pass.
+    Pass,
+}
+
+impl Bogons {
+    /// The word that the file uses.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Bogons::Drop => "drop",
+            Bogons::Pass => "pass",
         }
     }
 }
@@ -415,68 +449,28 @@ pub enum Hairpinning {
     Off,
 }
 
-/// Which new flows may pass between zones.
-///
-/// Rules are tried in file order and the first that matches decides. Where none does, a LAN may
-/// open flows to the WAN and to the LANs in its `reach`, and nothing else may: the WAN reaches only
-/// forwards.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Policy {
-    /// In file order.
-    pub rules: Vec<Rule>,
-}
-
-/// One rule about new flows; an absent condition matches everything.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Rule {
-    /// What happens to a flow that matches.
-    pub action: Action,
-    /// Name of the LAN from which the flow comes.
-    pub from: String,
-    /// Where it goes.
-    pub to: RuleTarget,
-    /// Which transport; absent: every protocol, ICMP included.
-    pub protocol: Option<ForwardProtocol>,
-    /// Destination ports; only with a protocol.
-    #[serde(serialize_with = "forward::option_as_ports")]
-    pub ports: Option<RangeInclusive<u16>>,
-    /// Source addresses.
-    pub source: Option<Ipv4Net>,
-    /// Destination addresses.
-    pub destination: Option<Ipv4Net>,
-}
-
-/// What happens to a new flow.
+/// Whether hosts inside are told that a flow of theirs was refused, by policy or because something is full.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Action {
-    /// It may be opened.
-    Allow,
-    /// It is dropped, and the sender is told (RFC 5508 REQ-8).
-    Refuse,
+pub enum IcmpRefusals {
+    /// They are, by a rate-limited ICMP error.
+    Answer,
+    /// They are not.
+    Silent,
 }
 
-impl Action {
-    /// The word that the file uses.
+impl IcmpRefusals {
+    /// Both.
+    pub(crate) const ALL: [IcmpRefusals; 2] = [Self::Answer, Self::Silent];
+
+    /// The word in the file.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
-            Action::Allow => "allow",
-            Action::Refuse => "refuse",
+            Self::Answer => "answer",
+            Self::Silent => "silent",
         }
     }
-}
-
-/// Where a flow of a rule goes.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum RuleTarget {
-    /// Anywhere but the router itself.
-    Anywhere,
-    /// The Internet.
-    Wan,
-    /// The LAN of this name.
-    Lan(String),
 }
 
 impl Config {
@@ -545,6 +539,38 @@ impl Config {
         all
     }
 
+    /// The ports of the WAN address that no forward can have, each with its owner.
+    #[must_use]
+    pub fn reserved_ports(&self) -> Vec<ReservedPort> {
+        reserved_ports(&self.control, Some(&self.wan.mode))
+    }
+
+    /// The addresses that the terms of a rule or a forward stand for, names and sets resolved.
+    #[must_use]
+    pub fn addresses(&self, terms: &[AddressTerm]) -> AddressSet {
+        let mut ranges = Vec::new();
+        self.add_addresses(terms, &mut ranges);
+        ranges.into_iter().collect()
+    }
+
+    fn add_addresses(&self, terms: &[AddressTerm], ranges: &mut Vec<(Ipv4Addr, Ipv4Addr)>) {
+        for term in terms {
+            match term {
+                AddressTerm::Net(net) => ranges.push((net.network(), net.broadcast())),
+                AddressTerm::Range(range) => ranges.push((range.first, range.last)),
+                AddressTerm::Name(name) => {
+                    let host = ForwardHost::Name(name.clone());
+                    ranges.extend(self.host_address(&host).map(|address| (address, address)));
+                }
+                // A set never contains itself, however indirectly: the file was checked for it.
+                AddressTerm::Set(name) => {
+                    let set = self.policy.sets.iter().find(|set| set.name == *name);
+                    self.add_addresses(set.map_or(&[], |set| &set.addresses), ranges);
+                }
+            }
+        }
+    }
+
     /// The address of a forward's host, as far as the file knows it: reservations first, then DNS
     /// hosts.
     #[must_use]
@@ -566,6 +592,38 @@ pub fn is_further(own: Ipv4Net, gateways: &[Ipv4Addr], address: Ipv4Addr) -> boo
     let is_special =
         own.prefix_len() < 31 && (address == own.network() || address == own.broadcast());
     address != own.addr() && !is_special && !gateways.contains(&address)
+}
+
+/// A port of the WAN address that belongs to the router itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ReservedPort {
+    /// TCP or UDP.
+    pub protocol: ForwardProtocol,
+    /// The port.
+    pub port: u16,
+    /// Who listens there.
+    pub owner: &'static str,
+}
+
+/// The ports that the router itself has on its WAN address.
+pub(crate) fn reserved_ports(control: &Control, mode: Option<&WanMode>) -> Vec<ReservedPort> {
+    let udp = |port, owner| ReservedPort { protocol: ForwardProtocol::Udp, port, owner };
+    let mut reserved = vec![
+        udp(defaults::DHCP_CLIENT_PORT, "the router's DHCP client"),
+        udp(defaults::DHCP_SERVER_PORT, "the router's DHCP server"),
+    ];
+    if let Some(SocketAddr::V4(metrics)) = control.metrics {
+        let is_wan = match mode {
+            Some(WanMode::Static { address, .. }) => address.addr() == *metrics.ip(),
+            Some(WanMode::Dhcp(_)) | None => false,
+        };
+        if is_wan || metrics.ip().is_unspecified() {
+            let (protocol, port) = (ForwardProtocol::Tcp, metrics.port());
+            let owner = "the metrics page of `[control]`";
+            reserved.push(ReservedPort { protocol, port, owner });
+        }
+    }
+    reserved
 }
 
 /// Whether two prefixes share an address; host bits do not matter.

@@ -29,7 +29,7 @@ pub(crate) fn lan(text: &str) -> Result<String, Fault> {
     let legal = text.len() <= LAN_NAME_LEN_MAX
         && text.starts_with(|c: char| c.is_ascii_alphabetic())
         && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-')
-        && !["wan", "router"].contains(&text);
+        && !["wan", "router", "anywhere"].contains(&text);
     if legal { Ok(text.to_owned()) } else { Err(Fault::LanName { given: text.to_owned() }) }
 }
 

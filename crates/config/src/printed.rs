@@ -34,6 +34,10 @@ client_id = "none"            # option 61: none, mac, duid, text:..., hex:...
 reject = []                   # ignore offers from or in these prefixes, such as "192.168.100.0/24"
 addresses = []                # further external addresses: "198.51.100.8-198.51.100.11"
 ping = {ping}                   # answer echo requests to the WAN address
+# Packets from and to addresses that the Internet does not carry (RFC 6890), but for the kinds of
+# range that the WAN's own address and routes are in: dropped, or "pass".
+bogons = "{bogons}"
+bogons_allow = []             # prefixes that pass nevertheless, such as "192.168.100.0/24"
 #mtu = {mtu}                   # default: what the lease or the link says
 #mac = "02:08:20:0a:0b:00"    # for the vNIC that `routerctl zone` makes
 
@@ -47,6 +51,7 @@ ping = {ping}                   # answer echo requests to the WAN address
 "##,
         socket = defaults::SOCKET,
         state = defaults::STATE,
+        bogons = defaults::BOGONS.as_str(),
         mtu = defaults::MTU,
         overheads = words(&Overhead::PRESETS.map(Overhead::as_str)),
         overhead = defaults::OVERHEAD.as_str(),
@@ -126,6 +131,8 @@ new_flows_per_host_per_second = {rate}
 new_flows_burst = {burst}       # of one host, back to back
 unsolicited_syn = "silent"    # or "answer": port unreachable after 6 s (RFC 5382 REQ-4)
 hairpinning = true            # hosts reach each other through the WAN address
+icmp_refusals = "{refusals}"      # tell hosts inside why a flow is refused; or "silent"
+#dmz_host = "web"             # gets everything from outside that nothing else takes
 allow_short_timeouts = false  # accept timeouts below the floors of the RFCs
 
 [nat.timeouts]
@@ -136,6 +143,7 @@ tcp_transitory = "{transitory}"         # at least that (RFC 5382 REQ-5)
 #tcp_opening = "{transitory}"           # default: tcp_transitory (RFC 7857 §2.1)
 #tcp_closing = "{transitory}"           # default: tcp_transitory
 icmp = "{icmp}"                   # at least that (RFC 5508 REQ-2)
+other = "{other}"                 # GRE, ESP, IPIP and 6in4; at least {other_floor}
 port_rest = "{rest}"              # for a port, also after a crash; at least that (RFC 6888 REQ-8)
 
 # An external address for one host alone: every protocol, ports kept.
@@ -160,6 +168,7 @@ port_rest = "{rest}"              # for a port, also after a crash; at least tha
         mss_max = defaults::MSS_MAX,
         mappings = defaults::MAPPINGS_PER_HOST_MAX,
         pooling = defaults::POOLING.as_str(),
+        refusals = defaults::ICMP_REFUSALS.as_str(),
         resting = defaults::PORTS_AT_REST_MAX,
         rest = shown(defaults::PORT_REST),
         rate = defaults::NEW_FLOWS_PER_HOST,
@@ -171,6 +180,8 @@ port_rest = "{rest}"              # for a port, also after a crash; at least tha
         established = shown(defaults::TIMEOUT_TCP_ESTABLISHED),
         transitory = shown(defaults::TIMEOUT_TCP_TRANSITORY),
         icmp = shown(defaults::TIMEOUT_ICMP),
+        other = shown(defaults::TIMEOUT_OTHER),
+        other_floor = shown(defaults::TIMEOUT_OTHER_FLOOR),
     )
 }
 
@@ -182,17 +193,38 @@ fn forwards_and_policy() -> String {
 #port = 8080                  # or a range: "27000-27015"
 #address = "198.51.100.5"     # one of [wan] addresses; default: the link's own
 #to = "web:80"                # reservation, DNS host or address; without port: the external one
+#from = ["203.0.113.0/24", "@office"]   # who may use it, hosts inside included; default: everybody
+#hairpin = true               # hosts inside reach it by the WAN address too
 
-# Rules about new flows from a LAN; the first that matches decides. Without one, a LAN may open
-# flows to the WAN and to the LANs in its `reach`.
+[policy]
+utc_offset = "+00:00"         # local time, for schedules
+
+# LANs under one name, for `from` and `to` of rules.
+#[[policy.zone]]
+#name = "inside"
+#lans = ["home"]
+
+# Addresses under one name, for "@office" in rules, forwards and other sets.
+#[policy.set]
+#office = ["198.51.100.0/24", "203.0.113.5-203.0.113.9", "web"]
+
+# Rules about new flows; the first that matches decides. Without one, a LAN may open flows to the
+# WAN and to the LANs in its `reach`, the WAN reaches forwards, and nothing else passes.
 #[[policy.rule]]
-#action = "refuse"            # or "allow"
-#from = "home"
-#to = "wan"                   # or the name of a LAN; default: anywhere
-#protocol = "tcp"             # default: every protocol
-#port = 25                    # default: every port
-#source = "10.0.0.128/25"     # default: every address
+#name = "mail"                # default: its number
+#action = "allow"             # or "refuse" (the sender is told), "drop" (silently)
+#from = "home"                # a LAN, a zone, "wan", "router" or "anywhere" (but the router)
+#to = "wan"                   # likewise; default: anywhere
+#protocol = "tcp"             # "udp", "both", "icmp", "esp", ..., a number; default: any
+#port = [25, "587-588"]       # of the host inside, if the WAN's port leads to one; default: every
+#source_port = "1024-65535"   # default: every
+#source = ["10.0.0.128/25", "web", "@office"]   # default: every address
 #destination = "203.0.113.0/24"
+#dscp = ["ef", 8]             # of the flow's first packet; default: every
+#schedule = "mon-fri 08:00-17:00"   # or "sat,sun 00:00-24:00", "daily 22:00-06:00"
+#rate = "20/s"                # most new flows that are allowed, or "/m", "/h"; the rest is refused
+#burst = 40                   # flows back to back; default: those of a second, at least 5
+#log = true                   # matches go to the log, at a bounded rate
 "##
     .to_owned()
 }

@@ -8,6 +8,7 @@ mod externals;
 mod forward;
 mod lan;
 mod nat;
+mod policy;
 mod services;
 mod wan;
 mod zone;
@@ -21,7 +22,7 @@ use ipnet::Ipv4Net;
 use crate::defaults;
 use crate::document::{Problems, Section};
 use crate::fault::Fault;
-use crate::model::{Config, Lan, overlap};
+use crate::model::{Config, Lan, overlap, reserved_ports};
 
 use externals::Externals;
 
@@ -62,13 +63,27 @@ pub(crate) fn config(mut root: Section<'_>) -> Option<Config> {
 
     externals::check(wan.as_ref(), &nat, &lans, problems);
 
+    let known = policy::Known {
+        lans: lans_known.then_some(&lans[..]),
+        dns: hosts_known.then_some(&dns.dns),
+    };
+    let policy = policy::policy(root.section("policy"), known);
+    let sets: Vec<&str> = policy.sets.iter().map(|set| set.name.as_str()).collect();
+    let mode = wan.as_ref().map(|read| &read.wan.mode);
+    let reserved = reserved_ports(&control, mode);
     let externals = wan.as_ref().map(|read| Externals::of(&read.wan, &nat.nat));
-    let sections = root.sections("forward", defaults::FORWARDS_MAX);
-    let forwards = forward::forwards(sections, externals.as_ref());
-    let policy = forward::policy(root.section("policy"), lans_known.then_some(&lans[..]));
+    let externals = externals.as_ref();
+    let context = forward::Context { known, sets: &sets, reserved: &reserved, externals };
+    let forwards = forward::forwards(root.sections("forward", defaults::FORWARDS_MAX), context);
     if hosts_known {
         forward::check_targets(&forwards, &lans, &dns.dns, problems);
         nat::check_hosts(&nat, &lans, &dns.dns, problems);
+        if let Some(host) = &nat.dmz_host
+            && let Some(fault) = forward::no_host_of(&host.value, &lans, &dns.dns)
+        {
+            let given = host.value.to_string();
+            problems.note(&host.at, Fault::DmzNoHost { given, remedy: fault.remedy() });
+        }
     }
     let zone = root
         .section_if_present("zone")

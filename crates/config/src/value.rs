@@ -84,7 +84,7 @@ pub(crate) fn addresses(text: &str) -> Result<AddressRange, Fault> {
     let (first, last) = text.split_once('-').unwrap_or((text, text));
     let ends = [first, last].map(|end| end.trim().parse::<Ipv4Addr>());
     let [Ok(first), Ok(last)] = ends else {
-        return Err(Fault::NotAddresses { given: text.to_owned() });
+        return Err(Fault::NotAddressRange { given: text.to_owned() });
     };
     if last < first {
         return Err(Fault::RangeBackwards { first, last });

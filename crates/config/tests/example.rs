@@ -75,6 +75,7 @@ fn the_promised_example_means_what_it_says() {
     assert_eq!(dhcp.reservations[0].name, "web");
     assert_eq!(config.dns.upstream[0].to_string(), "198.51.100.53:53");
     assert_eq!(config.nat.mss_clamp, MssClamp::Auto);
+    assert_eq!(config.nat.icmp_refusals, config::IcmpRefusals::Answer);
     assert_eq!(config.nat.timeouts.udp, Duration::from_secs(300));
     assert_eq!(config.forwards[0].to_string(), "tcp 8080 to web:80");
 }
@@ -127,6 +128,7 @@ fn a_configuration_is_shown_in_the_words_of_the_file() {
         ("/lans/0/dhcp/lease", "12h"),
         ("/lans/0/dhcp/reservations/0/mac", "02:08:20:0a:0b:01"),
         ("/nat/timeouts/tcp_established", "2h 4m"),
+        ("/nat/timeouts/other", "10m"),
         ("/forwards/0/port", "8080"),
         ("/forwards/0/to/host/name", "web"),
         ("/zone/brand", "joyent-minimal"),

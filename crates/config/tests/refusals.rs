@@ -454,13 +454,13 @@ mod dns_and_nat {
         refused(&timeout("tcp_established = \"2h\""), "below 2h 4m", remedy);
         refused(&timeout("tcp_transitory = \"239s\""), "below 4m", remedy);
         refused(&timeout("icmp = \"30s\""), "below 1m, the floor of RFC 5508 REQ-2", remedy);
+        refused(&timeout("other = \"1m\""), "below 2m, the floor of RFC 4787 REQ-5", remedy);
         refused(&timeout("port_rest = \"1m\""), "below 2m, the floor of RFC 6888 REQ-8", remedy);
     }
 
     #[test]
     fn timeouts_at_the_floors_are_accepted() {
-        let floors =
-            "udp = \"2m\"\ntcp_established = \"2h 4m\"\ntcp_transitory = \"4m\"\nicmp = \"1m\"";
+        let floors = "udp = \"2m\"\ntcp_established = \"2h 4m\"\ntcp_transitory = \"4m\"\nicmp = \"1m\"\nother = \"2m\"";
         assert!(parse("x", &timeout(floors)).is_ok());
     }
 
@@ -484,6 +484,15 @@ mod dns_and_nat {
             refused(&file, "an MSS lies between 536 and 8960", "`\"auto\"`");
         }
         refused(&changed("\"auto\"", "\"of\" # HERE"), "`of`", "did you mean `off`?");
+    }
+
+    #[test]
+    fn req5508_9_refusals_are_answered_or_silent() {
+        let with = |word: &str| changed("[nat]", &format!("[nat]\nicmp_refusals = {word} # HERE"));
+        refused(&with("\"silence\""), "`silence`", "did you mean `silent`?");
+        let refusals = |word| parse("x", &with(word)).expect("allowed").nat.icmp_refusals;
+        assert_eq!(refusals("\"answer\""), config::IcmpRefusals::Answer);
+        assert_eq!(refusals("\"silent\""), config::IcmpRefusals::Silent);
     }
 
     #[test]
@@ -574,22 +583,6 @@ mod forwards_and_policy {
         refused(&changed("8080", "\"90-80\" # HERE"), "runs backwards", "`80-90`");
         refused(&changed("8080", "70000 # HERE"), "`70000` is no port", "1 to 65535");
         refused(&changed("\"web:80\"", "\"web:x\" # HERE"), "`x` is no port", "leave `:PORT` out");
-    }
-
-    fn rule(lines: &str) -> String {
-        extended(&format!("[[policy.rule]]\naction = \"refuse\"\n{lines}\n"))
-    }
-
-    #[test]
-    fn a_rule_names_lans_that_exist() {
-        assert!(parse("x", &rule("from = \"guest\"\nto = \"wan\"")).is_ok());
-        refused(&rule("from = \"gest\" # HERE"), "no LAN named `gest`", "did you mean `guest`?");
-        refused(&rule("from = \"guest\"\nto = \"dmz\" # HERE"), "no LAN named `dmz`", "`home`");
-    }
-
-    #[test]
-    fn a_rule_with_a_port_has_a_protocol() {
-        refused(&rule("from = \"guest\"\nport = 25 # HERE"), "needs a `protocol`", "\"tcp\"");
     }
 }
 

@@ -18,6 +18,7 @@
 //! | `GET /v1/hosts` | | array of [`Host`] |
 //! | `GET /v1/wan`, `POST /v1/wan/renew`, `POST /v1/wan/release` | | [`Wan`] |
 //! | `GET /v1/drops` | | array of [`Drop`] |
+//! | `GET /v1/rules` | | array of [`Rule`] |
 //! | `GET /v1/dns`, `POST /v1/dns/flush` | | [`Dns`] |
 //! | `GET /v1/qos` | | array of [`Shaper`] |
 //! | `POST /v1/config/check` | TOML text | [`ConfigReport`] |

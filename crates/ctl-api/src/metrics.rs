@@ -26,6 +26,11 @@ pub(crate) fn render(status: &Status, drops: &[Drop]) -> String {
         let link = drop.link.as_deref().unwrap_or("");
         page.sample("drops_total", &[("reason", &drop.reason), ("link", link)], drop.count);
     }
+    page.counter("answered_total", "Packets answered by an ICMP error or a reset, by reason.");
+    for drop in drops.iter().filter(|drop| drop.answered > 0) {
+        let link = drop.link.as_deref().unwrap_or("");
+        page.sample("answered_total", &[("reason", &drop.reason), ("link", link)], drop.answered);
+    }
     shapers(&mut page, &status.shapers);
     dns(&mut page, status);
     page.0
@@ -57,8 +62,17 @@ fn links(page: &mut Page, status: &Status) {
             ("link_kernel_drops_total", "Frames lost before we read them.", |link| {
                 link.kernel_drops
             }),
+            (
+                "link_fragments_joined_total",
+                "Fragments received that became part of a whole packet.",
+                |link| link.fragments_joined,
+            ),
         ],
     );
+    page.gauge("link_fragments_waiting", "Fragments that wait for the rest of their packet.");
+    for link in &status.links {
+        page.sample("link_fragments_waiting", &[("link", &link.name)], link.fragments_waiting);
+    }
     page.gauge("lan_hosts", "Hosts known on the LAN.");
     for lan in &status.lans {
         page.sample("lan_hosts", &[("lan", &lan.name)], lan.hosts);
@@ -215,7 +229,7 @@ mod tests {
                 "pool_free":98}],
             "links":[{"name":"wan0","role":"wan","state":"up","mac":"2:8:20:a:b:1","mtu":1500,
                 "rx_packets":1,"rx_bytes":2,"tx_packets":3,"tx_bytes":4,"rx_bits_per_sec":0,
-                "tx_bits_per_sec":0,"kernel_drops":0}],
+                "tx_bits_per_sec":0,"kernel_drops":0,"fragments_joined":3,"fragments_waiting":1}],
             "flows":{"active":12,"capacity":64,"opened":1,"closed":2,"refused":0,"mappings":10},
             "drops_total":5,
             "shapers":[{"direction":"upload","rate_bits_per_sec":19000000,"backlog_bytes":0,
@@ -230,6 +244,7 @@ mod tests {
             sentence: String::new(),
             link: Some("wan0".into()),
             count: 5,
+            answered: 2,
         }];
         let text = render(&status, &drops);
         let mut heads = Vec::new();
@@ -245,6 +260,7 @@ mod tests {
         unique.sort_unstable();
         unique.dedup();
         assert_eq!(unique.len(), heads.len());
+        assert!(text.contains("zone_router_link_fragments_waiting{link=\"wan0\"} 1\n"));
         assert!(text.contains("zone_router_drops_total{reason=\"no-mapping\",link=\"wan0\"} 5\n"));
         assert!(text.contains(
             "zone_router_shaper_delay_microseconds{direction=\"upload\",quantile=\"0.5\"} 900\n"

@@ -9,7 +9,7 @@ use tokio::sync::oneshot;
 use crate::Problem;
 use crate::types::{
     ConfigReport, Dns, Drop, Flow, FlowFilter, Forward, ForwardProtocol, ForwardSpec, Host, Killed,
-    Lease, PortRange, Reloaded, Reservation, Shaper, Status, Wan,
+    Lease, PortRange, Reloaded, Reservation, Rule, Shaper, Status, Wan,
 };
 
 /// Most requests that wait for the control thread. It drains them at every turn of its loop; more than
@@ -47,6 +47,8 @@ pub enum Request {
     WanRelease(Answer<Wan>),
     /// Drop counters that are not zero.
     DropList(Answer<Vec<Drop>>),
+    /// The rules of the firewall with their counts, in file order.
+    RuleList(Answer<Vec<Rule>>),
     /// Counters of the DNS forwarder.
     DnsShow(Answer<Dns>),
     /// Empty the DNS cache.

@@ -213,7 +213,7 @@ mod tests {
     }
 
     #[test]
-    fn every_martian_source_is_refused_on_every_link() {
+    fn rfc1812_5_3_7_every_martian_source_is_refused_on_every_link() {
         let martians = [
             ("this network", "0.1.2.3"),
             ("unspecified", "0.0.0.0"),
@@ -239,7 +239,7 @@ mod tests {
     }
 
     #[test]
-    fn every_martian_destination_is_refused() {
+    fn rfc1812_5_3_7_every_martian_destination_is_refused() {
         let martians = [
             ("this network", "0.1.2.3", DropReason::DestinationMartian),
             ("unspecified", "0.0.0.0", DropReason::DestinationMartian),
@@ -274,7 +274,7 @@ mod tests {
     }
 
     #[test]
-    fn a_lan_host_may_only_use_an_address_of_its_own_subnets() {
+    fn rfc2827_rfc3704_a_lan_host_may_only_use_an_address_of_its_own_subnets() {
         assert_eq!(check(HOME, "10.0.0.9", "203.0.113.7"), None);
         assert_eq!(check(HOME, "10.0.5.9", "203.0.113.7"), None);
         for source in ["10.0.1.9", "203.0.113.9", "198.51.100.3", "10.0.0.1", "10.0.5.1"] {
@@ -292,7 +292,7 @@ mod tests {
     }
 
     #[test]
-    fn a_lan_address_on_the_wan_is_internal() {
+    fn rfc3704_a_lan_address_on_the_wan_is_internal() {
         for source in ["10.0.0.9", "10.0.1.9", "10.0.5.9", "10.0.0.1"] {
             let found = check(WAN, source, "198.51.100.2");
             assert_eq!(found, Some(DropReason::SourceInternal), "{source}");

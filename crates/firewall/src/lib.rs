@@ -13,19 +13,24 @@
 //! 0.0.0.0 and its broadcasts. What the router injects itself never arrived on a link, so it isn't
 //! asked about.
 //!
-//! * [`Rule`]: exceptions in the operator's order, by protocol, port and address; the first that matches decides.
+//! * [`Rules`]: exceptions in the operator's order, by zones, protocol, ports, addresses and code point; the first
+//!   that matches decides. Only the rules of the zone that a flow comes from are looked at.
+//! * [`Bogons`]: what the Internet does not carry, so that it comes from no honest sender there and is not sent
+//!   there (RFC 6890). Private space is no bogon on a WAN that is private itself.
 //!
-//! Non-goals: no state (that is `nat`'s filtering), no logging.
+//! Non-goals: no state (that is `nat`'s filtering; rates and counts are the pipeline's), no logging.
 //!
-//! Limits: both tables are as large as the configuration makes them: a scan over the subnets of all
-//! links, and a square of zones of which there are at most 257.
+//! Limits: all tables are as large as the configuration makes them: a scan over the subnets of all
+//! links, a square of zones of which there are at most 257, and rules between the first 32 of them.
 //!
 //! Threads: immutable once built; part of the snapshot that workers read.
 
 mod address;
+mod bogon;
 mod rule;
 mod zone;
 
 pub use address::{AddressPolicy, LinkPolicy, Role};
-pub use rule::{FirstPacket, Rule, first_match};
+pub use bogon::Bogons;
+pub use rule::{DscpSet, FirstPacket, Match, ProtocolSet, Rule, RuleAction, Rules, ZoneSet};
 pub use zone::{Action, Zone, ZonePolicy};

@@ -27,7 +27,7 @@ impl Zone {
 
     /// Position in a row or column of the matrix: the router, the WAN, then the LANs.
     #[inline]
-    fn index(self) -> usize {
+    pub(crate) fn index(self) -> usize {
         match self {
             Self::Local => 0,
             Self::Wan => 1,

@@ -126,6 +126,15 @@ impl<K: Key, V: Send + Sync + 'static> Owner<K, V> {
         Ok(unsafe { table.hit(link(0)) })
     }
 
+    /// Finds a key: as [`Table::lookup`], but what it finds lives as long as the pass.
+    ///
+    /// # Panics
+    /// If the pass is of another domain.
+    #[must_use]
+    pub fn lookup<'a>(&self, pass: &'a Pass<'_>, key: &K) -> Option<Hit<'a, K, V>> {
+        self.table(pass).lookup(pass, key)
+    }
+
     /// Takes an entry of this owner out of the table; `false` if it is none or not there.
     ///
     /// The slot rests until every participant has passed a boundary; the values are dropped when it

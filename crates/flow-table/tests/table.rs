@@ -160,9 +160,12 @@ fn hits_outlive_every_handle_of_the_table_during_their_pass() {
     drop(domain);
     let pass = participant.pass();
     let hit = owner.insert(&pass, pair(1), [7, 8]).unwrap();
+    let found = owner.lookup(&pass, &pair(1)[1]).unwrap();
+    assert!(owner.lookup(&pass, &Number(9)).is_none());
     drop(table);
     drop(owner);
     assert_eq!((*hit.value(), *hit.other()), (7, 8));
+    assert_eq!((found.id(), found.side(), *found.value()), (hit.id(), 1, 8));
 }
 
 #[test]

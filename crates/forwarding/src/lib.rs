@@ -45,7 +45,7 @@ mod routes;
 pub use arp::{
     ARP_FRAME_LEN, ArpMachine, ArpMessage, ArpOperation, ArpStats, Event, FRAMES_PER_NEIGHBOUR_MAX,
     INCOMPLETE_MAX, LinkConfig, NeighbourInfo, NeighbourState, Released, Resolution,
-    WAITING_FRAME_LEN_MAX, WAITING_MAX, WATCHES_MAX, WaitingFrame,
+    WAITING_BYTES_MAX, WAITING_FRAME_LEN_MAX, WAITING_MAX, WATCHES_MAX, WaitingFrame,
 };
 pub use neighbours::{NEIGHBOURS_MAX, NeighbourRef, NeighbourWriter, Neighbours, NoRoom};
 pub use routes::{NextHop, Route, Routes};

@@ -10,8 +10,9 @@ use smoltcp::time::Instant;
 /// exceeds this is dropped by the sender's back-off, as on any full queue.
 const QUEUE_LEN: usize = 256;
 
-/// Largest IP packet that the stack sends or takes: it fits every small buffer.
-pub const MTU: usize = 1500;
+/// Largest IP packet that the stack sends or takes: any. Workers put together what comes in fragments, and cut what a
+/// link can't carry, so a big ping is answered; they also lower what a SYN promises to what the link carries.
+pub const MTU: usize = 65_535;
 
 /// IP packets in and out.
 #[derive(Debug, Default)]
@@ -28,6 +29,11 @@ impl Queues {
         }
         self.received.push_back(Bytes::copy_from_slice(packet));
         true
+    }
+
+    /// Length of the next IP packet that the stack wants to send.
+    pub fn next_len(&self) -> Option<usize> {
+        self.to_send.front().map(|packet| packet.len())
     }
 
     /// Next IP packet that the stack wants to send.

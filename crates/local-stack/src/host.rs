@@ -176,6 +176,11 @@ impl Host {
         Instant::earliest(stack, idle)
     }
 
+    /// Length of the next IP packet to send.
+    pub fn next_len(&self) -> Option<usize> {
+        self.queues.next_len()
+    }
+
     /// Next IP packet to send.
     pub fn poll_packet(&mut self) -> Option<BytesMut> {
         self.queues.pop()

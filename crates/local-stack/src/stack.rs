@@ -190,9 +190,7 @@ impl LocalStack {
                 }
             }
             PuntReason::NeighbourMissing => {
-                // A longer frame would fit no buffer on its way back.
-                if let Some((egress, next_hop)) = wanted.filter(|_| frame.len() <= SMALL_FRAME_MAX)
-                {
+                if let Some((egress, next_hop)) = wanted {
                     let frame = frame.to_vec();
                     let waiting = WaitingFrame { ingress, offload: Offload::NONE, frame };
                     self.arp.handle_unresolved(egress, next_hop, waiting, now.instant);
@@ -249,7 +247,17 @@ impl LocalStack {
         }
     }
 
-    /// Writes the next frame or packet, which needs at most the space of a small buffer.
+    /// Space that [`Self::poll_transmit`] may need, in bytes: that of a small buffer, unless a packet that came in
+    /// fragments, or the answer to one, is about to leave.
+    #[must_use]
+    pub fn transmit_space(&self) -> usize {
+        let again = self.again.front().map_or(0, |waiting| waiting.frame.len());
+        let packet = self.host.next_len().map_or(0, |len| ethernet::LEN + len);
+        SMALL_FRAME_MAX.max(again).max(packet)
+    }
+
+    /// Writes the next frame or packet, which needs at most the space of a small buffer; one that needs more and finds
+    /// less is lost (see [`Self::transmit_space`]).
     pub fn poll_transmit(&mut self, buffer: &mut [u8]) -> Option<Transmit> {
         if let Some((egress, len)) = self.arp.poll_transmit(buffer) {
             return Some(Transmit::Frame { egress, len });
@@ -265,17 +273,22 @@ impl LocalStack {
         if let Some((egress, len)) = self.unreachables.poll_transmit(buffer) {
             return Some(Transmit::Frame { egress, len });
         }
-        if let Some(waiting) = self.again.pop_front() {
+        while let Some(waiting) = self.again.pop_front() {
             let len = waiting.frame.len();
-            buffer[..len].copy_from_slice(&waiting.frame);
+            let Some(space) = buffer.get_mut(..len) else { continue };
+            space.copy_from_slice(&waiting.frame);
             return Some(Transmit::Again { ingress: waiting.ingress, len });
         }
-        let packet = self.host.poll_packet()?;
-        let len = ethernet::LEN + packet.len();
-        buffer[..ethernet::LEN].fill(0);
-        buffer[ethernet::ETHERTYPE..ethernet::LEN].copy_from_slice(&ethernet::IPV4.to_be_bytes());
-        buffer[ethernet::LEN..len].copy_from_slice(&packet);
-        Some(Transmit::Packet { len })
+        while let Some(packet) = self.host.poll_packet() {
+            let len = ethernet::LEN + packet.len();
+            let Some(space) = buffer.get_mut(..len) else { continue };
+            let (header, body) = space.split_at_mut(ethernet::LEN);
+            header.fill(0);
+            header[ethernet::ETHERTYPE..].copy_from_slice(&ethernet::IPV4.to_be_bytes());
+            body.copy_from_slice(&packet);
+            return Some(Transmit::Packet { len });
+        }
+        None
     }
 
     /// Next event.

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use forwarding::WaitingFrame;
 use packet::icmp::{ErrorKind, answer, may_answer};
-use packet::{Instant, LinkId, MacAddr, PacketBuf, Parsed, parse};
+use packet::{Instant, LinkId, MacAddr, PacketBuf, Parsed, SMALL_FRAME_MAX, parse};
 
 /// Time that one error costs: a host that talks to a dead one needs a few a second to give up, and a scan of a
 /// subnet must not be answered address by address (RFC 1812 §4.3.2.8).
@@ -34,7 +34,8 @@ impl Unreachables {
         now: Instant,
     ) {
         let Ok(Parsed::Ipv4(datagram)) = parse(&waiting.frame, waiting.offload) else { return };
-        let mut packet = PacketBuf::small();
+        let is_small = waiting.frame.len() <= SMALL_FRAME_MAX;
+        let mut packet = if is_small { PacketBuf::small() } else { PacketBuf::large() };
         if !may_answer(&waiting.frame, &datagram)
             || !packet.copy_from(&waiting.frame)
             || self.frames.len() >= BURST as usize

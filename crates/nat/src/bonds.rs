@@ -11,6 +11,7 @@ use crate::flow::{
 };
 use crate::hosts::HostSlot;
 use crate::mapping::{ContactKey, Mapping, MappingKey};
+use crate::sharing::Sharing;
 use crate::tables::{SessionHit, Tables};
 use crate::{Filtering, Policy};
 
@@ -62,9 +63,10 @@ impl Bonds {
     /// Whether the policy still lets each external endpoint of a session stand for its internal
     /// one.
     pub(crate) fn agrees_with(&self, policy: &Policy) -> bool {
-        let is_inbound = self.traits & DIRECTION == Direction::Inbound as u8;
+        // What comes in by ESP was asked for.
+        let was_asked = !self.is_inbound() || self.protocol == Protocol::Esp;
         let came_in =
-            [self.mapping.filter(|_| is_inbound), self.target.filter(|_| !self.has(UNADMITTED))];
+            [self.mapping.filter(|_| !was_asked), self.target.filter(|_| !self.has(UNADMITTED))];
         self.mapping.is_none_or(|bond| self.stands(bond, HOLDS_MAPPING, policy))
             && self.target.is_none_or(|bond| self.stands(bond, HOLDS_TARGET, policy))
             && came_in
@@ -81,10 +83,16 @@ impl Bonds {
         if let Some((bound, _)) = policy.static_to(external) {
             return bound == internal;
         }
+        let may_stand = policy.may_stand(external.0.address, internal.0.address, lan);
+        // Where there are no mappings, the address is all there is.
+        if !Sharing::of(self.protocol).has_mappings() {
+            return may_stand;
+        }
         // A held mapping stays in its table: nothing to look up.
-        self.has(holds)
-            && policy.may_stand(external.0.address, internal.0.address, lan)
-            && policy.is_dynamic(self.protocol, external)
+        if self.has(holds) {
+            return may_stand && policy.is_dynamic(self.protocol, external);
+        }
+        self.is_inbound() && policy.dmz_to(self.protocol, external) == Some(internal)
     }
 
     /// What a session holds now: one from outside holds its mapping only when it was answered. For
@@ -94,6 +102,10 @@ impl Bonds {
         let waits = hit.value_at(0).happened(UNANSWERED);
         let traits = if waits { bonds.traits & !HOLDS_MAPPING } else { bonds.traits };
         Self { traits, ..bonds }
+    }
+
+    fn is_inbound(&self) -> bool {
+        self.traits & DIRECTION == Direction::Inbound as u8
     }
 
     fn has(&self, one: u8) -> bool {

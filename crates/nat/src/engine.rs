@@ -1,15 +1,15 @@
 //! The slow path of one worker: opening, checking and ending sessions.
 
 use flow_table::{EntryId, InsertError, Pass};
-use packet::{Datagram, DropReason, Instant, Internal, LinkId, Segment};
-use rand::SeedableRng;
+use packet::{Datagram, DropReason, External, Instant, Internal, L4, LinkId, Segment, Side};
 use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
 
 use crate::Policy;
 use crate::bonds::Bonds;
 use crate::flow::{CONDEMNED, Direction, NextHop, SYN, UNADMITTED, UNANSWERED};
 use crate::handshake::Accepted;
-use crate::state::touch_tcp;
+use crate::state::{touch_sctp, touch_tcp};
 use crate::tables::{Owners, SessionHit, SessionId, SessionKey, Tables};
 use crate::upkeep::settle;
 
@@ -86,6 +86,11 @@ impl Engine {
         Self { tables, owners, rng, unanswered: 0, upkept: Instant::ZERO }
     }
 
+    /// Draws a number that nobody outside can guess, for a secret of the caller's own.
+    pub fn secret(&mut self) -> u64 {
+        self.rng.random()
+    }
+
     /// What all workers share.
     #[must_use]
     #[inline]
@@ -107,6 +112,9 @@ impl Engine {
         policy: &Policy,
         now: Instant,
     ) -> Result<SessionHit<'p>, DropReason> {
+        if request.datagram.transport == L4::Esp {
+            return self.open_esp(pass, request, policy, now);
+        }
         if matches!(request.translation, Translation::Inbound(_)) && !self.has_room_for_strangers()
         {
             return Err(DropReason::SessionTableFull);
@@ -122,8 +130,10 @@ impl Engine {
         let values = plan.flows(request, policy, now);
         match self.owners.sessions.insert(pass, plan.keys().map(SessionKey), values) {
             Ok(hit) if plan.traits() & UNADMITTED != 0 => {
-                if let Some(segment) = &request.segment {
-                    touch_tcp(&hit, segment, now, 0, 0);
+                match (&request.segment, request.datagram.transport) {
+                    (Some(segment), _) => touch_tcp(&hit, segment, now, 0, 0),
+                    (None, L4::Sctp(chunk)) => touch_sctp(&hit, chunk, now, 0, 0),
+                    (None, _) => {}
                 }
                 Err(DropReason::FilterDenied)
             }
@@ -148,6 +158,9 @@ impl Engine {
                         } else {
                             Ok(hit)
                         }
+                    }
+                    InsertError::Exists { side: 1, .. } if plan.is_by_peer() => {
+                        Err(DropReason::PeerTaken)
                     }
                     InsertError::Exists { .. } => Err(DropReason::SessionConflict),
                     InsertError::Full | InsertError::BucketFull => {
@@ -233,7 +246,10 @@ fn shake_hands(hit: &SessionHit<'_>, accepted: &Accepted) {
 pub fn standing(hit: &SessionHit<'_>, policy: &Policy) -> Standing {
     if hit.value_at(0).happened(CONDEMNED) {
         Standing::Condemned
-    } else if !Bonds::of(hit).agrees_with(policy) || !exemption_agrees(hit, policy) {
+    } else if !Bonds::of(hit).agrees_with(policy)
+        || !is_admitted(hit, policy)
+        || !exemption_agrees(hit, policy)
+    {
         Standing::Void
     } else if is_unadmitted(hit) {
         Standing::Waits
@@ -254,6 +270,18 @@ fn exemption_agrees(hit: &SessionHit<'_>, policy: &Policy) -> bool {
         Direction::Outbound if first.ingress() != LinkId::LOCAL => !is_exempt(),
         Direction::Routed | Direction::Outbound | Direction::Inbound | Direction::Hairpin => true,
     }
+}
+
+/// Whether the forward that a session came in by would still let it in.
+fn is_admitted(hit: &SessionHit<'_>, policy: &Policy) -> bool {
+    let side = match hit.value_at(0).direction() {
+        Direction::Inbound => Side::Outside,
+        Direction::Hairpin => Side::Inside,
+        Direction::Outbound | Direction::Routed => return true,
+    };
+    let key = hit.key_at(0).0;
+    let forward = policy.forward_at(key.protocol(), External(key.destination()));
+    forward.is_none_or(|forward| forward.admits(key.source().address, side).is_ok())
 }
 
 /// Whether a packet of this side of a hairpin session must wait until its target has sent.

@@ -6,15 +6,15 @@ use packet::checksum::{self, Delta};
 use packet::header::{icmp, ipv4, put_u16, put_u32, u8_at, u16_at, u32_at};
 use packet::icmp::{Embedded, embedded};
 use packet::{
-    Datagram, DropReason, Endpoint, External, FlowKey, Instant, PacketBuf, Protocol, Side,
+    Datagram, DropReason, Endpoint, External, FlowKey, Instant, Internal, PacketBuf, Protocol, Side,
 };
 
 use flow_table::Pass;
 
 use crate::Policy;
-use crate::flow::{Direction, NextHop, TTL_LESS_ONE, word_delta};
+use crate::flow::{Direction, Flow, NextHop, TTL_LESS_ONE, word_delta};
 use crate::mapping::MappingKey;
-use crate::tables::{SessionHit, SessionKey, Tables};
+use crate::tables::{SessionKey, Tables};
 
 impl Tables {
     /// Finds the packet that an ICMP error embeds, and the direction of the session that it answers:
@@ -28,11 +28,16 @@ impl Tables {
         packet: &PacketBuf,
         datagram: &Datagram,
         side: Side,
-    ) -> Result<(Embedded, SessionHit<'a>), DropReason> {
+        policy: &Policy,
+    ) -> Result<(Embedded, &'a Flow), DropReason> {
         let inner = embedded(packet.frame(), datagram)?;
-        let key = FlowKey::new(inner.protocol, inner.destination, inner.source, side);
-        let hit = self.sessions().lookup(pass, &SessionKey(key));
-        Ok((inner, hit.ok_or(DropReason::IcmpNoSession)?))
+        let flow = if inner.protocol == Protocol::Esp {
+            self.flow_of_esp_error(pass, &inner, side, policy)
+        } else {
+            let key = FlowKey::new(inner.protocol, inner.destination, inner.source, side);
+            self.sessions().lookup(pass, &SessionKey(key)).map(|hit| hit.value())
+        };
+        Ok((inner, flow.ok_or(DropReason::IcmpNoSession)?))
     }
 
     /// Translates an ICMP error that arrived on `side` and says where it goes (RFC 3022 §4.3, RFC
@@ -56,9 +61,9 @@ impl Tables {
         packet: &mut PacketBuf,
         datagram: &Datagram,
         side: Side,
+        policy: &Policy,
     ) -> Result<NextHop, DropReason> {
-        let (inner, hit) = self.flow_of_error(pass, packet, datagram, side)?;
-        let flow = hit.value();
+        let (inner, flow) = self.flow_of_error(pass, packet, datagram, side, policy)?;
         let from_peer = datagram.source.address == inner.destination.address;
         let hides = side == Side::Inside && flow.direction() != Direction::Routed;
         let source = (from_peer || hides).then_some(flow.source());
@@ -110,18 +115,21 @@ impl Tables {
             }
             Side::Outside => {
                 let (external, remote) = (External(inner.source), inner.destination);
-                let bound = policy
+                let forwarded = policy
                     .forward_to(Protocol::Tcp, external)
                     .or_else(|| policy.static_to(external).map(|(internal, _)| internal));
-                let internal = match bound {
-                    Some(internal) => internal.0,
-                    None => {
-                        let key = MappingKey::external(Protocol::Tcp, external);
-                        self.mappings.lookup(pass, &key)?.key_at(0).endpoint()
-                    }
+                let mapped = || {
+                    let key = MappingKey::external(Protocol::Tcp, external);
+                    let hit = self.mappings.lookup(pass, &key)?;
+                    Some(Internal(hit.key_at(0).endpoint()))
                 };
-                let known = self.pending_external(pass, internal, remote, now, policy)?;
-                (known == external).then_some((remote, internal))
+                let answers = |internal: &Internal| {
+                    let known = self.pending_external(pass, internal.0, remote, now, policy);
+                    known == Some(external)
+                };
+                let of_dmz = || policy.dmz_to(Protocol::Tcp, external).filter(answers);
+                let internal = forwarded.or_else(mapped).filter(answers).or_else(of_dmz)?;
+                Some((remote, internal.0))
             }
         }
     }
@@ -196,7 +204,8 @@ fn translate_embedded(
     let (covered, adjust): (Delta, fn(u16, Delta) -> u16) = match inner.protocol {
         Protocol::Icmp => (ports, checksum::apply),
         Protocol::Tcp => (addresses.and(ports), checksum::apply),
-        Protocol::Udp => (addresses.and(ports), checksum::apply_udp),
+        // Of the others, the embedded header has no checksum that covers the addresses.
+        _ => (addresses.and(ports), checksum::apply_udp),
     };
     let transport = inner.checksum.map_or(Delta::NONE, |at| {
         let old = u16_at(frame, at);
@@ -214,6 +223,9 @@ fn translate_ports(
     destination: Endpoint,
 ) -> Delta {
     let mut transport = Patch::new(frame, inner.l4);
+    if !inner.protocol.has_ports() && inner.protocol != Protocol::Icmp {
+        return Delta::NONE;
+    }
     if inner.protocol == Protocol::Icmp {
         let replies = matches!(u8_at(transport.frame, inner.l4 + icmp::TYPE), 0 | 14);
         let identifier = if replies { destination.port } else { source.port };

@@ -1,5 +1,6 @@
 //! Destinations that hosts reach without translation (RFC 6888 REQ-6).
 
+use std::net::Ipv4Addr;
 use std::ops::RangeInclusive;
 
 use ipnet::Ipv4Net;
@@ -22,11 +23,17 @@ pub struct Exemption {
 }
 
 impl Exemption {
+    /// Whether some flow from one address to the other can be of these.
+    #[must_use]
+    pub fn joins(&self, source: Ipv4Addr, destination: Ipv4Addr) -> bool {
+        self.destination.contains(&destination)
+            && self.source.is_none_or(|net| net.contains(&source))
+    }
+
     /// Whether a flow's first packet is of these.
     #[must_use]
     pub fn matches(&self, protocol: Protocol, source: Endpoint, destination: Endpoint) -> bool {
-        self.destination.contains(&destination.address)
-            && self.source.is_none_or(|net| net.contains(&source.address))
+        self.joins(source.address, destination.address)
             && self.protocol.is_none_or(|only| only == protocol)
             && self.ports.as_ref().is_none_or(|ports| ports.contains(&destination.port))
     }

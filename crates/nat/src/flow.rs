@@ -3,7 +3,8 @@
 use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
 
 use packet::checksum::{self, Delta};
-use packet::header::{icmp, ipv4, put_u16, tcp, udp};
+use packet::gso;
+use packet::header::{icmp, ipv4, put_u16, tcp, udp, udp_lite};
 use packet::{Datagram, Endpoint, FlowKey, IcmpKind, Instant, L4, LinkId, PacketBuf, Protocol};
 
 use crate::tick::Tick;
@@ -107,6 +108,26 @@ impl Flow {
                 put_u16(frame, l4 + icmp::IDENTIFIER, identifier);
                 update(frame, l4 + icmp::CHECKSUM, checksum::apply, self.transport);
             }
+            _ => self.apply_other(packet, datagram),
+        }
+    }
+
+    /// The rest of [`Self::apply`] for protocols that few hosts speak.
+    #[cold]
+    fn apply_other(&self, packet: &mut PacketBuf, datagram: &Datagram) {
+        let l4 = usize::from(datagram.l4);
+        match datagram.transport {
+            L4::UdpLite => {
+                let frame = packet.frame_mut();
+                self.put_ports(frame, l4);
+                // Its checksum is never 0, and becomes all ones where UDP's does (RFC 3828 §3.1).
+                update(frame, l4 + udp_lite::CHECKSUM, checksum::apply_udp, self.transport);
+            }
+            // A partial checksum ends as the Internet checksum, SCTP's is a CRC: nobody behind us
+            // could finish it.
+            L4::Sctp(_) => gso::finish_checksum(packet, datagram),
+            // No checksum covers the addresses, and what a tunnel carries is not ours to read.
+            _ => {}
         }
     }
 
@@ -239,7 +260,13 @@ impl Flow {
             .and(word_delta(key.destination().port, destination.port));
         let transport = match key.protocol() {
             Protocol::Icmp => ports,
-            Protocol::Tcp | Protocol::Udp => addresses.and(ports),
+            Protocol::Tcp | Protocol::Udp | Protocol::UdpLite => addresses.and(ports),
+            // Nothing to change, see `apply`.
+            Protocol::Sctp
+            | Protocol::Gre
+            | Protocol::Esp
+            | Protocol::IpIp
+            | Protocol::SixInFour => Delta::NONE,
         };
         let flow = Self {
             source,

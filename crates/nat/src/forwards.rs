@@ -4,7 +4,7 @@ use std::cmp::Ordering;
 use std::net::Ipv4Addr;
 use std::ops::RangeInclusive;
 
-use packet::{Endpoint, Internal, Protocol};
+use packet::{AddressSet, DropReason, Endpoint, Internal, Protocol, Side};
 
 /// Most forwards in one policy: a mapping looks through its host's, a household has ten.
 pub const FORWARDS_MAX: usize = 4096;
@@ -12,7 +12,7 @@ pub const FORWARDS_MAX: usize = 4096;
 /// External ports that belong to an internal endpoint whether or not it has spoken.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Forward {
-    /// TCP or UDP.
+    /// A protocol with ports.
     pub protocol: Protocol,
     /// The external address; `None` is the interface's own, whatever it is.
     pub address: Option<Ipv4Addr>,
@@ -22,6 +22,36 @@ pub struct Forward {
     pub to: Internal,
     /// What the operator knows it by.
     pub id: u32,
+    /// Who may use it, hosts inside included; absent: everybody.
+    pub sources: Option<AddressSet>,
+    /// Whether hosts inside may use it.
+    pub hairpin: Hairpin,
+}
+
+/// Whether hosts inside may use a forward (RFC 4787 REQ-9).
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Hairpin {
+    /// They may.
+    #[default]
+    Allowed,
+    /// They may not.
+    Refused,
+}
+
+impl Forward {
+    /// Whether a packet from this address, on this side, may use the forward.
+    ///
+    /// # Errors
+    /// [`DropReason::HairpinDisabled`] or [`DropReason::ForwardSource`].
+    pub fn admits(&self, source: Ipv4Addr, side: Side) -> Result<(), DropReason> {
+        if side == Side::Inside && self.hairpin == Hairpin::Refused {
+            return Err(DropReason::HairpinDisabled);
+        }
+        match &self.sources {
+            Some(sources) if !sources.contains(source) => Err(DropReason::ForwardSource),
+            Some(_) | None => Ok(()),
+        }
+    }
 }
 
 /// Why a set of forwards is refused.
@@ -39,9 +69,15 @@ pub enum ForwardError {
         /// The forward.
         id: u32,
     },
-    /// ICMP has no ports.
-    #[error("forward {id} is for ICMP, which has no ports")]
+    /// ICMP and tunnels have no ports.
+    #[error("forward {id} is for a protocol that has no ports")]
     Protocol {
+        /// The forward.
+        id: u32,
+    },
+    /// The ports of SCTP cannot be changed.
+    #[error("forward {id} is for SCTP, whose internal port must be the external one")]
+    SctpPorts {
         /// The forward.
         id: u32,
     },
@@ -178,7 +214,7 @@ impl Forwards {
 fn check(forward: &Forward) -> Result<(), ForwardError> {
     let id = forward.id;
     let (first, last) = (*forward.external.start(), *forward.external.end());
-    if forward.protocol == Protocol::Icmp {
+    if !forward.protocol.has_ports() {
         return Err(ForwardError::Protocol { id });
     }
     if forward.external.is_empty() {
@@ -186,6 +222,9 @@ fn check(forward: &Forward) -> Result<(), ForwardError> {
     }
     if first == 0 || forward.to.0.port == 0 {
         return Err(ForwardError::PortZero { id });
+    }
+    if forward.protocol == Protocol::Sctp && forward.to.0.port != first {
+        return Err(ForwardError::SctpPorts { id });
     }
     match forward.to.0.port.checked_add(last - first) {
         Some(_) => Ok(()),
@@ -217,7 +256,8 @@ mod tests {
         external: RangeInclusive<u16>,
         to: Internal,
     ) -> Forward {
-        Forward { protocol, address: None, external, to, id }
+        let (sources, hairpin) = (None, Hairpin::Allowed);
+        Forward { protocol, address: None, external, to, id, sources, hairpin }
     }
 
     fn sample() -> Forwards {
@@ -265,6 +305,24 @@ mod tests {
     }
 
     #[test]
+    fn a_forward_admits_the_sources_that_it_names_from_the_sides_that_it_names() {
+        let open = forward(1, Protocol::Tcp, 80..=80, internal(5, 80));
+        let sources: AddressSet =
+            [([203, 0, 113, 0].into(), [203, 0, 113, 9].into())].into_iter().collect();
+        let limited = Forward { sources: Some(sources), ..open.clone() };
+        let outside = Forward { hairpin: Hairpin::Refused, ..open.clone() };
+        let [friend, stranger, host] =
+            [[203, 0, 113, 9], [203, 0, 113, 10], [10, 0, 0, 7]].map(Ipv4Addr::from);
+        assert_eq!(open.admits(stranger, Side::Outside), Ok(()));
+        assert_eq!(open.admits(host, Side::Inside), Ok(()));
+        assert_eq!(limited.admits(friend, Side::Outside), Ok(()));
+        assert_eq!(limited.admits(stranger, Side::Outside), Err(DropReason::ForwardSource));
+        assert_eq!(limited.admits(host, Side::Inside), Err(DropReason::ForwardSource));
+        assert_eq!(outside.admits(stranger, Side::Outside), Ok(()));
+        assert_eq!(outside.admits(host, Side::Inside), Err(DropReason::HairpinDisabled));
+    }
+
+    #[test]
     fn one_port_of_two_protocols_is_two_ports() {
         let both = Forwards::new(vec![
             forward(1, Protocol::Tcp, 53..=53, internal(5, 53)),
@@ -292,6 +350,14 @@ mod tests {
         assert_eq!(
             one(forward(1, Protocol::Icmp, 1..=1, internal(5, 1))),
             Err(ForwardError::Protocol { id })
+        );
+        assert_eq!(
+            one(forward(1, Protocol::Gre, 1..=1, internal(5, 1))),
+            Err(ForwardError::Protocol { id })
+        );
+        assert_eq!(
+            one(forward(1, Protocol::Sctp, 1..=1, internal(5, 2))),
+            Err(ForwardError::SctpPorts { id })
         );
         #[expect(clippy::reversed_empty_ranges, reason = "the fault under test")]
         let reversed = 9..=8;

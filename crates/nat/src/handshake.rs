@@ -40,9 +40,7 @@ use crate::window::Window;
 pub(crate) struct Handshake {
     internal: Endpoint,
     remote: Endpoint,
-    external_port: u16,
-    /// The external address, see [`Policy::external_at`].
-    external_at: u16,
+    external: Endpoint,
     /// When it was last written, see [`stamp`].
     at: u16,
     /// The sequence number after the remote SYN.
@@ -57,14 +55,6 @@ struct Answer {
     initial: u32,
     next: u32,
     scale: u8,
-}
-
-impl Answer {
-    /// How far `next` is ahead. More than fits is never sent before the third segment: that is
-    /// several times the largest window that a connection begins with (RFC 6928).
-    fn sent(self) -> u16 {
-        u16::try_from(self.next.wrapping_sub(self.initial)).unwrap_or(u16::MAX)
-    }
 }
 
 /// A connection from outside that its third segment opens.
@@ -143,13 +133,9 @@ impl Tables {
         now: Instant,
         policy: &Policy,
     ) -> Result<Entry, DropReason> {
-        let (remote, external_port) = (datagram.source, datagram.destination.port);
-        let external_at =
-            policy.place_of(datagram.destination.address).ok_or(DropReason::NoMapping)?;
+        let (remote, external) = (datagram.source, datagram.destination);
         let known = self.handshakes.lookup(internal.0, remote, now, policy.timeouts.tcp_opening);
-        let known = known.filter(|handshake| {
-            (handshake.external_port, handshake.external_at) == (external_port, external_at)
-        });
+        let known = known.filter(|handshake| handshake.external == external);
         let relayed = |note| {
             let (source, destination) = (remote, internal.0);
             Entry::Relayed(Relay { source, destination, side: Side::Outside, note })
@@ -161,8 +147,7 @@ impl Tables {
             let handshake = Handshake {
                 internal: internal.0,
                 remote,
-                external_port,
-                external_at,
+                external,
                 at: stamp(now),
                 remote_next,
                 remote_scale: scale(segment),
@@ -172,7 +157,9 @@ impl Tables {
         }
         let known = known.ok_or(DropReason::TcpNoSession)?;
         if segment.has(tcp::RST) {
-            let asked = segment.sequence == known.remote_next;
+            // The server may have ignored what data the SYN carried.
+            let behind = known.remote_next.wrapping_sub(segment.sequence);
+            let asked = behind <= SYN_DATA_MAX;
             return if asked {
                 Ok(relayed(Note::Erase(known)))
             } else {
@@ -207,7 +194,6 @@ impl Tables {
             Some(known) => known,
             None => self.recall(pass, datagram, segment, now, policy)?,
         };
-        let external = known.external(policy)?.0;
         let answer = match known.answer {
             Some(before) if !segment.has(tcp::SYN) || before.initial == segment.sequence => {
                 let ahead = |next: u32| next.wrapping_sub(before.initial);
@@ -230,7 +216,7 @@ impl Tables {
         } else {
             Note::Write(Handshake { answer, at: stamp(now), ..known })
         };
-        let (source, destination) = (external, datagram.destination);
+        let (source, destination) = (known.external, datagram.destination);
         Some(Relay { source, destination, side: Side::Inside, note })
     }
 
@@ -258,29 +244,49 @@ impl Tables {
         let (internal, remote) = (Internal(datagram.source), datagram.destination);
         let is_open = |external: &External| !policy.refuses_strangers(Protocol::Tcp, *external);
         let alone = policy.static_of(internal).filter(is_open);
-        let explicit = alone.or_else(|| policy.forward_of(Protocol::Tcp, internal));
-        let external = match explicit {
-            Some(external) => external,
-            None => {
-                let pair = policy.pool.paired(policy.external?, internal.0.address);
-                let key = MappingKey::internal(Protocol::Tcp, internal, pair);
-                let hit = self.mappings.lookup(pass, &key)?;
-                let (mapping, external) = (hit.value_at(0), External(hit.key_at(1).endpoint()));
-                let filtering = policy.filtering_of(mapping.lan(), internal.0.address);
-                let admits = mapping.is_held()
-                    && self.admits(pass, filtering, Protocol::Tcp, external, remote.address);
-                admits.then_some(external)?
+        let external = match alone.or_else(|| policy.forward_of(Protocol::Tcp, internal)) {
+            Some(external) => {
+                if let Some(forward) = policy.forward_at(Protocol::Tcp, external) {
+                    forward.admits(remote.address, Side::Outside).ok()?;
+                }
+                external
             }
+            None => self.recall_mapping(pass, internal, remote, policy)?,
         };
         Some(Handshake {
             internal: internal.0,
             remote,
-            external_port: external.0.port,
-            external_at: policy.place_of(external.0.address)?,
+            external: external.0,
             at: stamp(now),
             remote_next: segment.acknowledgement,
             remote_scale: SCALE_MAX,
             answer: None,
+        })
+    }
+
+    /// The external endpoint by which a SYN of `remote` would be let in to `internal`, if not by a
+    /// forward: that of a mapping, or of the DMZ host.
+    fn recall_mapping(
+        &self,
+        pass: &Pass<'_>,
+        internal: Internal,
+        remote: Endpoint,
+        policy: &Policy,
+    ) -> Option<External> {
+        let own = policy.external?;
+        let pair = policy.pool.paired(own, internal.0.address);
+        let key = MappingKey::internal(Protocol::Tcp, internal, pair);
+        let mapped = self.mappings.lookup(pass, &key).and_then(|hit| {
+            let (mapping, external) = (hit.value_at(0), External(hit.key_at(1).endpoint()));
+            let filtering = policy.filtering_of(mapping.lan(), internal.0.address);
+            let admits = mapping.is_held()
+                && self.admits(pass, filtering, Protocol::Tcp, external, remote.address);
+            admits.then_some(external)
+        });
+        mapped.or_else(|| {
+            let external = External(Endpoint::new(own, internal.0.port));
+            let leads_here = policy.dmz_to(Protocol::Tcp, external) == Some(internal);
+            leads_here.then_some(external)
         })
     }
 
@@ -294,8 +300,7 @@ impl Tables {
         now: Instant,
         policy: &Policy,
     ) -> Option<External> {
-        let known = self.pending(pass, internal, remote, now, policy)?;
-        known.external(policy)
+        self.pending(pass, internal, remote, now, policy).map(|known| External(known.external))
     }
 
     /// A handshake, if what let it in still does.
@@ -308,16 +313,27 @@ impl Tables {
         policy: &Policy,
     ) -> Option<Handshake> {
         let known = self.handshakes.lookup(internal, remote, now, policy.timeouts.tcp_opening)?;
-        let external = known.external(policy)?;
-        let bound = policy.forward_to(Protocol::Tcp, external).or_else(|| {
-            let (to, _) = policy.static_to(external)?;
-            (!policy.refuses_strangers(Protocol::Tcp, external)).then_some(to)
-        });
-        let leads_here = match bound {
-            Some(to) => to.0 == internal,
-            None => self
-                .mapping_between(pass, Protocol::Tcp, Internal(internal), external)
-                .is_some_and(|hit| hit.value_at(0).is_held()),
+        let external = External(known.external);
+        if !policy.is_external(known.external.address) {
+            return None;
+        }
+        let internal = Internal(internal);
+        let leads_here = match policy.forward_at(Protocol::Tcp, external) {
+            Some(forward) => {
+                policy.forward_to(Protocol::Tcp, external) == Some(internal)
+                    && forward.admits(remote.address, Side::Outside).is_ok()
+            }
+            None => match policy.static_to(external) {
+                Some((to, _)) => {
+                    to == internal && !policy.refuses_strangers(Protocol::Tcp, external)
+                }
+                None => {
+                    policy.dmz_to(Protocol::Tcp, external) == Some(internal)
+                        || self
+                            .mapping_between(pass, Protocol::Tcp, internal, external)
+                            .is_some_and(|hit| hit.value_at(0).is_held())
+                }
+            },
         };
         leads_here.then_some(known)
     }
@@ -325,21 +341,23 @@ impl Tables {
 
 /// The notes.
 ///
-/// **Shape**: sets of two, one cache line each, found by internal and remote endpoint. A note is
-/// four words, shared by all workers without locks: the last word carries a sum of all four, so
-/// that a note that two workers wrote at once, or that is read while it is written, is none. The
-/// newer takes the place of the older.
+/// **Shape**: sets of three, two cache lines each, found by internal and remote endpoint. A note is
+/// five words, shared by all workers without locks: the last carries a sum of all, so that a note
+/// that two workers wrote at once, or that is read while it is written, is none. The newer takes
+/// the place of the oldest.
 pub(crate) struct Handshakes {
     sets: Box<[Set]>,
     seed: u64,
 }
 
 #[derive(Default)]
-#[repr(align(64))]
-struct Set([Slot; 2]);
+#[repr(align(128))]
+struct Set([Slot; WAYS]);
 
 #[derive(Default)]
-struct Slot([AtomicU64; 4]);
+struct Slot([AtomicU64; WORDS]);
+
+const _: () = assert!(size_of::<Set>() == 128);
 
 impl Slot {
     fn read(&self, seed: u64) -> Option<Handshake> {
@@ -362,7 +380,7 @@ impl Handshakes {
     ) -> Option<Handshake> {
         let (set, _) = self.place(internal, remote);
         let notes = set.0.iter().filter_map(|slot| slot.read(self.seed));
-        let mut notes = notes.filter(|note| (note.internal, note.remote) == (internal, remote));
+        let mut notes = notes.filter(|note| note.is_of(internal, remote));
         notes.find(|note| {
             let age = u64::from(stamp(now).wrapping_sub(note.at)) << STAMP;
             Duration::from_nanos(age) <= timeout
@@ -371,22 +389,15 @@ impl Handshakes {
 
     fn write(&self, handshake: &Handshake) {
         let (set, chance) = self.place(handshake.internal, handshake.remote);
-        let [first, second] = set.0.each_ref().map(|slot| slot.read(self.seed));
-        let is_same = |note: Option<Handshake>| {
-            note.is_some_and(|note| {
-                (note.internal, note.remote) == (handshake.internal, handshake.remote)
-            })
+        // Begun anywhere, so that chance decides between notes of one age.
+        let mut ways = (0..WAYS).map(|way| (way + chance) % WAYS);
+        let rank = |way: &usize| match set.0[*way].read(self.seed) {
+            Some(note) if note.is_of(handshake.internal, handshake.remote) => u32::MAX,
+            None => u32::from(u16::MAX) + 1,
+            Some(note) => u32::from(handshake.at.wrapping_sub(note.at)),
         };
-        let age = |note: Option<Handshake>| {
-            note.map_or(u16::MAX, |note| handshake.at.wrapping_sub(note.at))
-        };
-        let way = match age(first).cmp(&age(second)) {
-            _ if is_same(first) => 0,
-            _ if is_same(second) => 1,
-            std::cmp::Ordering::Greater => 0,
-            std::cmp::Ordering::Less => 1,
-            std::cmp::Ordering::Equal => chance,
-        };
+        let first = ways.next().unwrap_or(0);
+        let way = ways.fold(first, |best, way| if rank(&way) > rank(&best) { way } else { best });
         for (word, value) in set.0[way].0.iter().zip(handshake.encode(self.seed)) {
             word.store(value, Ordering::Relaxed);
         }
@@ -396,70 +407,64 @@ impl Handshakes {
         let (set, _) = self.place(handshake.internal, handshake.remote);
         for slot in &set.0 {
             let note = slot.read(self.seed);
-            if note.is_some_and(|note| {
-                (note.internal, note.remote) == (handshake.internal, handshake.remote)
-            }) {
-                slot.0[3].store(0, Ordering::Relaxed);
+            if note.is_some_and(|note| note.is_of(handshake.internal, handshake.remote)) {
+                slot.0[WORDS - 1].store(0, Ordering::Relaxed);
             }
         }
     }
 
-    /// The set of a connection, and a toss of a coin.
+    /// The set of a connection, and a throw of a die.
     fn place(&self, internal: Endpoint, remote: Endpoint) -> (&Set, usize) {
         let hash = mix(key_words(internal, remote), self.seed) as usize;
-        (&self.sets[hash % SETS], hash / SETS % 2)
+        (&self.sets[hash % SETS], hash / SETS % WAYS)
     }
 }
 
 impl Handshake {
-    /// The external endpoint that the remote one speaks with.
-    fn external(&self, policy: &Policy) -> Option<External> {
-        let address = policy.external_at(self.external_at)?;
-        Some(External(Endpoint::new(address, self.external_port)))
+    fn is_of(&self, internal: Endpoint, remote: Endpoint) -> bool {
+        (self.internal, self.remote) == (internal, remote)
     }
 
-    fn encode(&self, seed: u64) -> [u64; 4] {
+    fn encode(&self, seed: u64) -> [u64; WORDS] {
         let [addresses, ports] = key_words(self.internal, self.remote);
         let answer = self.answer.unwrap_or(Answer { initial: 0, next: 0, scale: 0 });
         let mut words = [
             addresses,
-            ports | u64::from(self.external_port) << 16 | u64::from(self.at),
-            u64::from(answer.initial) << 32
-                | u64::from(answer.sent()) << 16
-                | u64::from(self.external_at),
-            u64::from(self.remote_next) << 32
-                | u64::from(self.answer.is_some()) << 24
-                | u64::from(self.remote_scale & 15) << 20
-                | u64::from(answer.scale & 15) << 16,
+            ports | u64::from(self.remote_next),
+            u64::from(self.external.address.to_bits()) << 32
+                | u64::from(self.external.port) << 16
+                | u64::from(self.at),
+            u64::from(answer.initial) << 32 | u64::from(answer.next),
+            u64::from(self.answer.is_some()) << 48
+                | u64::from(self.remote_scale) << 40
+                | u64::from(answer.scale) << 32,
         ];
-        words[3] |= sum(words, seed);
+        words[4] |= sum(words, seed);
         words
     }
 
-    fn decode(words: [u64; 4], seed: u64) -> Option<Self> {
-        const SUM: u64 = 0xffff;
-        let unsummed = [words[0], words[1], words[2], words[3] & !SUM];
-        if words[3] & SUM != sum(unsummed, seed) {
+    fn decode(words: [u64; WORDS], seed: u64) -> Option<Self> {
+        const SUM: u64 = u32::MAX as u64;
+        let unsummed = [words[0], words[1], words[2], words[3], words[4] & !SUM];
+        if words[4] & SUM != sum(unsummed, seed) {
             return None;
         }
         let endpoint = |address: u64, port: u64| {
             Endpoint::new(Ipv4Addr::from_bits(address as u32), port as u16)
         };
-        let initial = (words[2] >> 32) as u32;
         let answer = Answer {
-            initial,
-            next: initial.wrapping_add(words[2] as u32 >> 16),
-            scale: (words[3] >> 16) as u8 & 15,
+            initial: (words[3] >> 32) as u32,
+            next: words[3] as u32,
+            scale: (words[4] >> 32) as u8,
         };
         Some(Self {
             internal: endpoint(words[0] >> 32, words[1] >> 48),
             remote: endpoint(words[0], words[1] >> 32),
-            external_port: (words[1] >> 16) as u16,
-            external_at: words[2] as u16,
-            at: words[1] as u16,
-            remote_next: (words[3] >> 32) as u32,
-            remote_scale: (words[3] >> 20) as u8 & 15,
-            answer: (words[3] >> 24 & 1 == 1).then_some(answer),
+            external: endpoint(words[2] >> 32, words[2] >> 16),
+            at: words[2] as u16,
+            remote_next: words[1] as u32,
+            remote_scale: (words[4] >> 40) as u8,
+            answer: (words[4] >> 48 & 1 == 1).then_some(answer),
         })
     }
 }
@@ -472,9 +477,10 @@ fn key_words(internal: Endpoint, remote: Endpoint) -> [u64; 2] {
 }
 
 /// Never 0 for what is written, so that an erased or new slot holds nothing.
-fn sum(words: [u64; 4], seed: u64) -> u64 {
-    let first = mix([words[0], words[1]], seed);
-    (mix([first ^ words[2], words[3]], seed) & 0xffff).max(1)
+fn sum(words: [u64; WORDS], seed: u64) -> u64 {
+    let key = mix([words[0], words[1]], seed);
+    let rest = mix([words[2], words[3]], seed);
+    (mix([key ^ words[4], rest], seed) & u64::from(u32::MAX)).max(1)
 }
 
 fn scale(segment: &Segment) -> u8 {
@@ -492,9 +498,17 @@ const STAMP: u32 = 30;
 /// Largest shift of a window (RFC 7323 §2.3).
 const SCALE_MAX: u8 = 14;
 
-/// Sets of two, so that 65,536 handshakes can be under way at once: 2 MiB. At a round trip of 50 ms
-/// a flood of a million SYNs a second overwrites about every second one.
+/// 98,304 handshakes can be under way at once, in 4 MiB. At a round trip of 50 ms a flood of a
+/// million SYNs a second overwrites about two in five.
 const SETS: usize = 32_768;
+
+/// Notes of a set: as many as two cache lines hold.
+const WAYS: usize = 3;
+
+const WORDS: usize = 5;
+
+/// Most data that a SYN carries: that of one packet, even of a jumbo frame.
+const SYN_DATA_MAX: u32 = 9000;
 
 #[cfg(test)]
 mod tests {
@@ -508,8 +522,7 @@ mod tests {
         Handshake {
             internal: endpoint(5, 80),
             remote: endpoint(9, 0xfffe),
-            external_port: 8080,
-            external_at: 300,
+            external: endpoint(7, 8080),
             at: stamp(Instant::from_secs(100_000)),
             remote_next: 0xdead_beef,
             remote_scale: 7,
@@ -523,14 +536,14 @@ mod tests {
             let note = Handshake { answer, ..handshake() };
             assert_eq!(Handshake::decode(note.encode(7), 7), Some(note));
         }
-        assert_eq!(Handshake::decode([0; 4], 7), None);
+        assert_eq!(Handshake::decode([0; WORDS], 7), None);
     }
 
     #[test]
     fn words_of_two_notes_make_none() {
-        let (one, two) = (handshake(), Handshake { internal: endpoint(6, 80), ..handshake() });
+        let (one, two) = (handshake(), Handshake { internal: endpoint(6, 81), ..handshake() });
         let (one, two) = (one.encode(7), two.encode(7));
-        assert_eq!(Handshake::decode([one[0], two[1], one[2], two[3]], 7), None);
+        assert_eq!(Handshake::decode([one[0], two[1], one[2], two[3], one[4]], 7), None);
     }
 
     #[test]
@@ -548,11 +561,15 @@ mod tests {
         assert_eq!(find(now), None);
         table.write(&note);
         let set = |note: &Handshake| std::ptr::from_ref(table.place(note.internal, note.remote).0);
-        let rivals = (1..=u16::MAX).map(|port| Handshake { remote: endpoint(8, port), ..note });
+        let remotes =
+            (20..40).flat_map(|host| (1..=u16::MAX).map(move |port| endpoint(host, port)));
+        let rivals = remotes.map(|remote| Handshake { remote, ..note });
         let mut rivals = rivals.filter(|rival| set(rival) == set(&note));
-        table.write(&rivals.next().unwrap());
-        assert_eq!(find(now), Some(note), "a set has two places");
-        for _ in 0..2 {
+        for _ in 1..WAYS {
+            table.write(&rivals.next().unwrap());
+            assert_eq!(find(now), Some(note), "a set has places");
+        }
+        for _ in 0..WAYS {
             table.write(&Handshake { at: note.at + 1, ..rivals.next().unwrap() });
         }
         assert_eq!(find(now), None, "the oldest goes");

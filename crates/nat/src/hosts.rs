@@ -196,11 +196,12 @@ impl Rates {
         let (home, tag) = (hash as usize, hash >> TIME_BITS);
         let now = now.as_nanos() >> UNIT & TIME;
         let cost = (UNITS_PER_SEC / u64::from(rate.per_second)).max(1);
-        let depth = cost * u64::from(rate.burst);
-        // What lies further ahead than a bucket is deep lies behind, by the wrap.
+        let depth = (cost * u64::from(rate.burst)).min(DEPTH_MAX);
+        // What lies further ahead than a bucket is deep lies behind, by the wrap. A slot that was
+        // never used is vacant at any time.
         let ahead = |word: u64| {
             let ahead = (word & TIME).wrapping_sub(now) & TIME;
-            if ahead > depth { 0 } else { ahead }
+            if word == 0 || ahead > depth { 0 } else { ahead }
         };
         let mut place = None;
         for probe in 0..PROBES {
@@ -224,6 +225,8 @@ impl Rates {
 const TIME_BITS: u32 = 44;
 const TIME: u64 = (1 << TIME_BITS) - 1;
 const UNIT: u32 = 6;
+/// The deepest bucket in units of time: a quarter of the clock, three days.
+const DEPTH_MAX: u64 = TIME / 4;
 const UNITS_PER_SEC: u64 = 1_000_000_000 >> UNIT;
 
 fn owner(word: u64) -> Ipv4Addr {
@@ -297,6 +300,9 @@ mod tests {
         let taken = (0..40u32)
             .filter(|n| rates.take(HOST, rate, wrap + std::time::Duration::from_millis(100) * *n));
         assert_eq!(taken.count(), 40);
+        // A bucket deeper than the way to the wrap: what was never used is full all the same.
+        let deep = Rate { per_second: 10, burst: 10_000_000 };
+        assert!((0..1000u32).all(|n| rates.take(Ipv4Addr::from_bits(n), deep, wrap)));
     }
 
     #[test]

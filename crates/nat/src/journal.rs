@@ -304,6 +304,7 @@ fn lane(protocol: Protocol) -> Option<usize> {
         Protocol::Icmp => Some(0),
         Protocol::Tcp => Some(1),
         Protocol::Udp => Some(2),
+        _ => None,
     }
 }
 

@@ -27,8 +27,8 @@
 //! ICMP error finds its session by reversing what it embeds ([`Tables::translate_error`]).
 //!
 //! **Fast path**, per packet and free of this crate's tables but one line: look [`SessionKey`] up
-//! in [`Tables::sessions`], compare [`Flow::generation`] with the policy's, [`expects`] of a reset, [`Flow::apply`],
-//! [`Flow::touch`] or [`touch_tcp`]. **Slow path**, for the first packet of a session:
+//! in [`Tables::sessions`], compare [`Flow::generation`] with the policy's, ask [`expects`] about a
+//! reset, [`Flow::apply`], [`Flow::touch`] or [`touch_tcp`]. **Slow path**, for the first packet of a session:
 //! [`Tables::resolve_external`] if it is addressed to the external address, then [`Engine::open`].
 //! **Upkeep**: [`Engine::expire`] once per batch.
 //!
@@ -62,6 +62,11 @@
 //! [`Pool`] pairs it with. The router itself uses the interface's own. An [`Exemption`] takes flows
 //! out of the translation; their answers come back by the session, and by nothing else.
 //!
+//! **Other protocols.** UDP-Lite is treated as UDP. SCTP has mappings too, but only with the port
+//! that the host chose, and TCP's lifetimes. GRE, IPIP and 6in4 have no ports: a session is an
+//! internal host × a remote one (× GRE's key), and one host at a time has it. Of ESP, what comes in
+//! is learnt, see `esp`. None of these four comes in unasked or hairpins.
+//!
 //! **Change of address.** A mapping belongs to the external address it was made under. Under a
 //! policy that gives its host another one its sessions are found void on their next packet and
 //! opened anew under the new address; those that stay silent expire.
@@ -77,17 +82,22 @@
 //!
 //! **Limits.** Sessions: as many as the tables were made for. Mappings: every port of the addresses
 //! that they were made for, and of one more. Mappings, sessions and new sessions per second of a
-//! host: see [`Policy`], over 16,384 hosts. Handshakes from outside: 65,536, the newer overwrites
-//! the older. Addresses: [`POOL_MAX`], [`STATICS_MAX`]. Forwards: [`FORWARDS_MAX`]. Exemptions:
-//! [`EXEMPTIONS_MAX`]. Work per new flow: about a thousand ports looked at, and that only when nearly
-//! all are taken.
+//! host: see [`Policy`], over 16,384 hosts. Handshakes from outside: 98,304, the newer overwrites
+//! the older. ESP associations toward one peer: 64, one host's 32. Addresses: [`POOL_MAX`],
+//! [`STATICS_MAX`]. Forwards: [`FORWARDS_MAX`]. Exemptions: [`EXEMPTIONS_MAX`]. Work per new flow:
+//! about a thousand ports looked at, and that only when nearly all are taken.
 //!
-//! Non-goals: ALGs (RFC 4787 REQ-10), port overloading, fragments (dropped by `packet`),
+//! **From outside**, what a packet reaches is asked in this order: a forward, for the sources that it
+//! names; a mapping, by the filtering of its LAN; the DMZ host, if there is one, unless the router
+//! itself owns the port.
+//!
+//! Non-goals: ALGs (RFC 4787 REQ-10), port overloading, fragments (put together by `pipeline`),
 //! anti-spoofing and policy between zones (`firewall`), generating ICMP errors (`pipeline`).
 
 mod bonds;
 mod engine;
 mod errors;
+mod esp;
 mod exempt;
 mod flow;
 mod forwards;
@@ -100,6 +110,7 @@ mod policy;
 mod pool;
 mod ports;
 mod quota;
+mod sharing;
 mod state;
 mod statics;
 mod tables;
@@ -113,13 +124,13 @@ pub use engine::{Engine, OpenRequest, Revalidation, Standing, Translation, stand
 pub use errors::PendingError;
 pub use exempt::{EXEMPTIONS_MAX, Exemption};
 pub use flow::{Direction, Flow, NextHop};
-pub use forwards::{FORWARDS_MAX, Forward, ForwardError, Forwards};
+pub use forwards::{FORWARDS_MAX, Forward, ForwardError, Forwards, Hairpin};
 pub use handshake::{Accepted, Entry, Relay};
 pub use journal::{JournalWords, PortJournal};
 pub use policy::{
-    Filtering, HostFilterings, Policy, ProtocolQuotas, Rate, ReservedPorts, Timeouts,
+    Dmz, DmzEcho, Filtering, HostFilterings, Policy, ProtocolQuotas, Rate, ReservedPorts, Timeouts,
 };
 pub use pool::{POOL_MAX, Pool, Pooling};
-pub use state::{State, expects, touch_tcp};
+pub use state::{State, expects, touch_sctp, touch_tcp};
 pub use statics::{Inbound, STATICS_MAX, Static, StaticError, Statics};
 pub use tables::{SessionHit, SessionId, SessionInfo, SessionKey, Sizes, Stats, Tables};

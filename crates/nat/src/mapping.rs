@@ -142,7 +142,7 @@ impl Mapping {
 }
 
 /// A mapping has had traffic with a remote address: kept only for LANs whose filtering is
-/// address-dependent.
+/// address-dependent, and of ESP, where it counts the associations toward a peer.
 ///
 /// **Shape**: external address and remote address, external port, protocol. An entry needs two
 /// names; nobody looks the second up.
@@ -152,7 +152,9 @@ pub(crate) struct ContactKey([u64; 2]);
 impl ContactKey {
     pub(crate) fn new(protocol: Protocol, external: External, remote: Ipv4Addr) -> [Self; 2] {
         let addresses = u64::from(external.0.address.to_bits()) << 32 | u64::from(remote.to_bits());
-        let rest = u64::from(external.0.port) << 48 | u64::from(protocol as u8) << 8;
+        // An ESP packet's is an SPI, which is no part of the endpoint.
+        let port = if protocol == Protocol::Esp { 0 } else { external.0.port };
+        let rest = u64::from(port) << 48 | u64::from(protocol as u8) << 8;
         [Self([addresses, rest]), Self([addresses, rest | 1])]
     }
 }
@@ -173,7 +175,15 @@ impl Contact {
     }
 
     pub(crate) fn is_held(&self) -> bool {
-        !matches!(self.0.load(Ordering::Relaxed), 0 | DEAD)
+        self.count() > 0
+    }
+
+    /// How many sessions it stands for.
+    pub(crate) fn count(&self) -> u32 {
+        match self.0.load(Ordering::Relaxed) {
+            DEAD => 0,
+            count => count,
+        }
     }
 
     /// Adds a session, unless the contact is dead.

@@ -6,7 +6,7 @@ use flow_table::{Hit, InsertError, Keep, Pass};
 use packet::header::tcp;
 use packet::{
     Datagram, DropReason, Endpoint, External, FlowKey, IcmpKind, Instant, Internal, L4, LinkId,
-    Protocol, Side,
+    Protocol, SctpChunk, Side,
 };
 
 use crate::bonds::{Bond, Bonds};
@@ -19,6 +19,7 @@ use crate::hosts::HostSlot;
 use crate::journal;
 use crate::mapping::{Contact, ContactKey, Mapping, MappingKey};
 use crate::ports::Candidates;
+use crate::sharing::Sharing;
 use crate::tables::SessionHit;
 use crate::{Filtering, Policy};
 
@@ -50,6 +51,31 @@ impl Plan {
 
     pub(crate) fn traits(&self) -> u8 {
         self.traits
+    }
+
+    /// The source of its packets when they leave.
+    pub(crate) fn source(&self) -> Endpoint {
+        self.source
+    }
+
+    /// Whether one host has its peer to itself.
+    pub(crate) fn is_by_peer(&self) -> bool {
+        Sharing::of(self.key.protocol()) == Sharing::Peer
+            && self.traits & DIRECTION == Direction::Outbound as u8
+    }
+
+    /// What an ESP packet from outside opens that was found to be for `host`.
+    pub(crate) fn of_esp_in(datagram: &Datagram, host: Ipv4Addr, lan: LinkId) -> Self {
+        let internal = Internal(Endpoint::new(host, datagram.destination.port));
+        Self {
+            key: datagram.key(Side::Outside),
+            source: datagram.source,
+            destination: internal.0,
+            answers: Side::Inside,
+            traits: Direction::Inbound as u8,
+            mapping: Some(Bond { internal, external: External(datagram.destination), lan }),
+            target: None,
+        }
     }
 
     /// What the session holds already.
@@ -136,6 +162,7 @@ impl Engine {
                 if datagram.protocol() == Protocol::Tcp {
                     return Err(DropReason::TcpNoSession);
                 }
+                first_query(datagram)?;
                 // It holds the mapping when it is answered, see `upkeep`.
                 self.plan_inbound(pass, request, internal, policy, Mapping::is_held)
             }
@@ -252,7 +279,8 @@ impl Engine {
     }
 
     /// The way to an internal endpoint by its external one: a forward's, a 1:1 address's, or a
-    /// mapping that `enter` finds usable, which gives the session the trait `holds`.
+    /// mapping that `enter` finds usable, which gives the session the trait `holds`, or from outside
+    /// that of the DMZ host.
     fn enter_target(
         &self,
         pass: &Pass<'_>,
@@ -267,11 +295,20 @@ impl Engine {
         if let Some(internal) = bound {
             return if internal == bond.internal { Ok(0) } else { Err(DropReason::NoMapping) };
         }
-        if protocol == Protocol::Icmp {
-            return Err(DropReason::NoMapping);
+        // ICMP has mappings too, but nobody enters by one: only answers come that way.
+        let mapping = match protocol {
+            Protocol::Icmp => None,
+            _ => self.tables.mapping_of(pass, protocol, bond),
+        };
+        if mapping.is_some_and(|hit| enter(hit.value_at(0))) {
+            return Ok(holds);
         }
-        let hit = self.tables.mapping_of(pass, protocol, bond).ok_or(DropReason::NoMapping)?;
-        if enter(hit.value_at(0)) { Ok(holds) } else { Err(DropReason::NoMapping) }
+        let from_outside = holds == HOLDS_MAPPING;
+        if from_outside && policy.dmz_to(protocol, bond.external) == Some(bond.internal) {
+            Ok(0)
+        } else {
+            Err(DropReason::NoMapping)
+        }
     }
 
     fn admits_at(
@@ -290,8 +327,8 @@ impl Engine {
         })
     }
 
-    /// Notes the remote address for address-dependent filtering, where the LAN has it. On failure
-    /// the plan's mapping is given back.
+    /// Notes the remote address for address-dependent filtering, where the LAN has it, and for ESP.
+    /// On failure the plan's mapping is given back.
     fn hold_contact(
         &mut self,
         pass: &Pass<'_>,
@@ -301,9 +338,10 @@ impl Engine {
         now: Instant,
     ) -> Result<(), DropReason> {
         let host = plan.key.source().address;
-        let filters = policy.filtering_of(lan, host) == Filtering::AddressDependent;
-        let Some(bond) = plan.mapping.filter(|_| filters && plan.traits & HOLDS_MAPPING != 0)
-        else {
+        let filters = policy.filtering_of(lan, host) == Filtering::AddressDependent
+            && plan.traits & HOLDS_MAPPING != 0;
+        let is_counted = filters || plan.key.protocol() == Protocol::Esp;
+        let Some(bond) = plan.mapping.filter(|_| is_counted) else {
             return Ok(());
         };
         let remote = plan.key.destination().address;
@@ -345,6 +383,10 @@ impl Engine {
             return Ok(Standin { external, is_held: false });
         }
         let pair = policy.paired(internal.0.address, lan).ok_or(DropReason::WanDown)?;
+        if !Sharing::of(protocol).has_mappings() {
+            let external = External(Endpoint::new(pair, internal.0.port));
+            return Ok(Standin { external, is_held: false });
+        }
         let key = MappingKey::internal(protocol, internal, pair);
         let external = match self.tables.mappings.lookup(pass, &key) {
             Some(hit) => {
@@ -461,8 +503,10 @@ impl Engine {
         let Allocation { protocol, internal, lan, slot, name, now } = *allocation;
         let journal = self.tables.journal.open(address, |other| policy.is_external(other));
         let former = journal.as_ref().and_then(|open| open.former(protocol, internal, now));
-        let candidates = former.into_iter().chain(Candidates::new(internal.0.port, &mut self.rng));
-        for port in candidates {
+        // The first candidate is the internal port itself.
+        let tries = if Sharing::of(protocol) == Sharing::OwnPort { 1 } else { usize::MAX };
+        let candidates = Candidates::new(internal.0.port, &mut self.rng).take(tries);
+        for port in former.into_iter().chain(candidates) {
             let is_held = |open: &journal::Open<'_>| open.is_held(protocol, port, internal, now);
             let external = External(Endpoint::new(address, port));
             if !policy.is_dynamic(protocol, external) || journal.as_ref().is_some_and(is_held) {
@@ -498,14 +542,26 @@ impl Engine {
     }
 }
 
-/// TCP from outside opens a session with a SYN only, ICMP with a query (to a 1:1 address).
+/// TCP from outside opens a session with a SYN only, SCTP with an INIT, ICMP with a query.
 pub(crate) fn first_segment(datagram: &Datagram) -> Result<(), DropReason> {
     match datagram.transport {
         L4::Tcp { flags, .. } if flags & (tcp::SYN | tcp::ACK) != tcp::SYN => {
             Err(DropReason::TcpNoSession)
         }
-        L4::Tcp { .. } | L4::Udp | L4::Icmp(IcmpKind::Request) => Ok(()),
-        L4::Icmp(IcmpKind::Reply | IcmpKind::Error) => Err(DropReason::NoMapping),
+        L4::Tcp { .. } | L4::Udp | L4::UdpLite | L4::Sctp(SctpChunk::Init) => Ok(()),
+        L4::Icmp(IcmpKind::Request) | L4::Gre | L4::IpIp | L4::SixInFour => Ok(()),
+        L4::Sctp(_) => Err(DropReason::SctpNoSession),
+        L4::Icmp(IcmpKind::Reply | IcmpKind::Error) | L4::Esp => Err(DropReason::NoMapping),
+    }
+}
+
+/// From outside anything enters as by [`first_segment`], but what TCP may do is for [`Tables::entry`] to say.
+///
+/// [`Tables::entry`]: crate::Tables::entry
+pub(crate) fn first_query(datagram: &Datagram) -> Result<(), DropReason> {
+    match datagram.transport {
+        L4::Tcp { .. } => Ok(()),
+        _ => first_segment(datagram),
     }
 }
 
@@ -515,7 +571,10 @@ fn first_or_under_way(datagram: &Datagram) -> Result<u8, DropReason> {
     match datagram.transport {
         L4::Tcp { flags, .. } if flags & (tcp::SYN | tcp::RST) == 0 => Ok(PICKED_UP),
         L4::Tcp { .. } => first_segment(datagram).map(|()| 0),
-        L4::Udp | L4::Icmp(IcmpKind::Request) => Ok(0),
+        L4::Sctp(SctpChunk::Other | SctpChunk::Shutdown) => Ok(PICKED_UP),
+        L4::Sctp(_) => first_segment(datagram).map(|()| 0),
+        L4::Udp | L4::UdpLite | L4::Icmp(IcmpKind::Request) => Ok(0),
+        L4::Gre | L4::Esp | L4::IpIp | L4::SixInFour => Ok(0),
         L4::Icmp(IcmpKind::Reply) => Err(DropReason::NoMapping),
         L4::Icmp(IcmpKind::Error) => Err(DropReason::IcmpNoSession),
     }

@@ -9,7 +9,7 @@ use packet::{Endpoint, External, Internal, LinkId, Protocol};
 use crate::exempt::Exemption;
 use crate::pool::Pool;
 use crate::statics::{Inbound, Static, Statics};
-use crate::{Forwards, Pooling};
+use crate::{Forward, Forwards, Pooling};
 
 /// Which remote endpoints a mapping admits (RFC 4787 §5).
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -38,6 +38,8 @@ pub struct Timeouts {
     pub tcp_closing: Duration,
     /// ICMP queries.
     pub icmp: Duration,
+    /// GRE, ESP, IPIP and 6in4.
+    pub other: Duration,
     /// External ports without a session go to no other endpoint for so long (RFC 6888 REQ-8).
     pub port_rest: Duration,
 }
@@ -53,6 +55,8 @@ impl Timeouts {
         tcp_opening: Duration::from_secs(240),
         tcp_closing: Duration::from_secs(240),
         icmp: Duration::from_secs(60),
+        // No RFC sets one: UDP's, since what tunnels carry may be UDP.
+        other: Duration::from_secs(120),
         port_rest: Duration::from_secs(120),
     };
 
@@ -67,6 +71,7 @@ impl Timeouts {
             ("tcp_opening", self.tcp_opening, floor.tcp_opening),
             ("tcp_closing", self.tcp_closing, floor.tcp_closing),
             ("icmp", self.icmp, floor.icmp),
+            ("other", self.other, floor.other),
             ("port_rest", self.port_rest, floor.port_rest),
         ]
         .into_iter()
@@ -75,10 +80,16 @@ impl Timeouts {
 }
 
 impl Default for Timeouts {
-    /// The floors, but UDP at the recommended five minutes (RFC 4787 REQ-5c) and DNS at half a
-    /// minute.
+    /// The floors, but UDP at the recommended five minutes (RFC 4787 REQ-5c), DNS at half a minute,
+    /// and tunnels at ten minutes: what is idle in a tunnel may be a UDP flow at the end of its own
+    /// five, and the peer can't open the session anew.
     fn default() -> Self {
-        Self { udp: Duration::from_secs(300), udp_dns: Duration::from_secs(30), ..Self::FLOORS }
+        Self {
+            udp: Duration::from_secs(300),
+            udp_dns: Duration::from_secs(30),
+            other: Duration::from_secs(600),
+            ..Self::FLOORS
+        }
     }
 }
 
@@ -99,13 +110,14 @@ impl ReservedPorts {
         Self { tcp: empty(), udp: empty() }
     }
 
-    /// Adds ports. ICMP identifiers are not ports of services: none can be reserved.
+    /// Adds ports. Of other protocols than TCP and UDP the router has no services, so none can be
+    /// reserved.
     #[must_use]
     pub fn with(mut self, protocol: Protocol, ports: RangeInclusive<u16>) -> Self {
         let bits = match protocol {
             Protocol::Tcp => &mut self.tcp,
             Protocol::Udp => &mut self.udp,
-            Protocol::Icmp => return self,
+            _ => return self,
         };
         for port in ports {
             bits[usize::from(port / 64)] |= 1 << (port % 64);
@@ -119,7 +131,7 @@ impl ReservedPorts {
         let bits = match protocol {
             Protocol::Tcp => &self.tcp,
             Protocol::Udp => &self.udp,
-            Protocol::Icmp => return false,
+            _ => return false,
         };
         bits[usize::from(port / 64)] >> (port % 64) & 1 == 1
     }
@@ -168,11 +180,31 @@ impl ProtocolQuotas {
     #[must_use]
     pub fn of(&self, protocol: Protocol) -> u32 {
         match protocol {
-            Protocol::Tcp => self.tcp,
-            Protocol::Udp => self.udp,
+            Protocol::Tcp | Protocol::Sctp => self.tcp,
+            Protocol::Udp | Protocol::UdpLite => self.udp,
             Protocol::Icmp => self.icmp,
+            Protocol::Gre | Protocol::Esp | Protocol::IpIp | Protocol::SixInFour => u32::MAX,
         }
     }
+}
+
+/// The host that gets what comes from outside and nothing else takes: no forward, no mapping, no
+/// service of the router.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Dmz {
+    /// The host.
+    pub host: Ipv4Addr,
+    /// Whether echo requests are among it.
+    pub echo: DmzEcho,
+}
+
+/// Who answers echo requests to the external address.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum DmzEcho {
+    /// The DMZ host.
+    Host,
+    /// The router, or nobody.
+    Router,
 }
 
 /// Everything a translation depends on that the operator or the lease decides. Immutable: a change
@@ -198,6 +230,8 @@ pub struct Policy {
     pub host_filterings: HostFilterings,
     /// Explicit mappings.
     pub forwards: Forwards,
+    /// Who gets what comes from outside for a port that nothing else takes.
+    pub dmz: Option<Dmz>,
     /// Lifetimes.
     pub timeouts: Timeouts,
     /// Ports of local services.
@@ -253,6 +287,36 @@ impl Policy {
     #[must_use]
     pub fn exempts(&self, protocol: Protocol, source: Endpoint, destination: Endpoint) -> bool {
         self.exemptions.iter().any(|one| one.matches(protocol, source, destination))
+    }
+
+    /// The forward that owns this external endpoint.
+    #[must_use]
+    pub fn forward_at(&self, protocol: Protocol, external: External) -> Option<&Forward> {
+        let Endpoint { address, port } = external.0;
+        let of_address = || self.forwards.find(protocol, self.forward_address(address), port);
+        self.is_external(address).then(of_address).flatten()
+    }
+
+    /// Whether echo requests to an external address lead to the DMZ host if the router leaves them.
+    #[must_use]
+    pub fn has_dmz_for_echo(&self, address: Ipv4Addr) -> bool {
+        self.dmz_to(Protocol::Icmp, External(Endpoint::new(address, 0))).is_some()
+    }
+
+    /// The internal endpoint of the DMZ host for an external endpoint that nothing else takes, of the
+    /// interface's own address.
+    /// Echo requests have port 0 here.
+    pub(crate) fn dmz_to(&self, protocol: Protocol, external: External) -> Option<Internal> {
+        let Endpoint { address, port } = external.0;
+        let dmz = self.dmz.filter(|_| self.external == Some(address))?;
+        let takes = match protocol {
+            Protocol::Icmp => dmz.echo == DmzEcho::Host && port == 0,
+            Protocol::Tcp | Protocol::Udp | Protocol::UdpLite | Protocol::Sctp => {
+                !self.reserved.contains(protocol, port)
+            }
+            Protocol::IpIp | Protocol::SixInFour | Protocol::Gre | Protocol::Esp => false,
+        };
+        takes.then_some(Internal(Endpoint::new(dmz.host, port)))
     }
 
     /// The internal endpoint that a forward binds to this external endpoint.
@@ -316,32 +380,6 @@ impl Policy {
         port != 0
             && !self.reserved.contains(protocol, port)
             && self.forwards.lookup(protocol, self.forward_address(address), port).is_none()
-    }
-
-    /// An external address by its place among all: the interface's own, those of the pool, 1:1 ones.
-    /// Another policy may have another at the place.
-    pub(crate) fn external_at(&self, place: u16) -> Option<Ipv4Addr> {
-        let (own, further) = (self.external?, self.pool.further());
-        match usize::from(place).checked_sub(1) {
-            None => Some(own),
-            Some(at) => further
-                .get(at)
-                .copied()
-                .or_else(|| self.statics.iter().nth(at - further.len()).map(|one| one.external)),
-        }
-    }
-
-    /// The place of an external address among all.
-    pub(crate) fn place_of(&self, address: Ipv4Addr) -> Option<u16> {
-        let (own, further) = (self.external?, self.pool.further());
-        let place = if address == own {
-            0
-        } else if let Ok(at) = further.binary_search(&address) {
-            1 + at
-        } else {
-            1 + further.len() + self.statics.place(address)?
-        };
-        u16::try_from(place).ok()
     }
 
     /// An external address as [`Forward`](crate::Forward)s name it.

@@ -13,6 +13,8 @@
 //!                                              Reset                                Opening
 //! ```
 //!
+//! SCTP runs through the same states, see [`touch_sctp`].
+//!
 //! A reset never ends a session (RFC 7857 §2.2): it shortens its life to `tcp_closing`, and
 //! segments that follow show that it was not meant for this connection. One that the receiver does
 //! not expect is not of the connection: [`expects`] refuses it and it changes nothing.
@@ -25,7 +27,7 @@
 use std::time::Duration;
 
 use packet::header::tcp;
-use packet::{Instant, Protocol, Segment};
+use packet::{Instant, Protocol, SctpChunk, Segment};
 
 use crate::Timeouts;
 use crate::flow::{self, Direction, Flow};
@@ -36,9 +38,9 @@ use crate::window::Window;
 /// What is known of a session from the packets of both directions.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum State {
-    /// UDP, ICMP: packets went one way only.
+    /// UDP, ICMP, tunnels: packets went one way only.
     Unreplied,
-    /// UDP, ICMP: packets went both ways.
+    /// UDP, ICMP, tunnels: packets went both ways.
     Replied,
     /// TCP: one side sent a SYN, or was picked up in the middle and has no answer yet.
     Opening,
@@ -92,6 +94,28 @@ pub fn touch_tcp(hit: &SessionHit<'_>, segment: &Segment, now: Instant, bytes: u
         own.window().after(segment)
     };
     own.count(bytes, packets, window);
+}
+
+/// Counts an SCTP packet that matched `hit` and follows the association. One opens and closes much
+/// like a connection, so each chunk stands for the segment that does the same: there are no states
+/// of its own. An abort is not verified: the tag that could be is no field of a session.
+pub fn touch_sctp(hit: &SessionHit<'_>, chunk: SctpChunk, now: Instant, bytes: u64, packets: u64) {
+    let flags = match chunk {
+        SctpChunk::Init => tcp::SYN,
+        SctpChunk::InitAck => tcp::SYN | tcp::ACK,
+        SctpChunk::Abort => tcp::RST,
+        SctpChunk::Shutdown => tcp::FIN | tcp::ACK,
+        SctpChunk::Other => tcp::ACK,
+    };
+    let stand_in = Segment {
+        flags,
+        sequence: 0,
+        acknowledgement: 0,
+        window: 0,
+        data_len: 0,
+        window_scale: None,
+    };
+    touch_tcp(hit, &stand_in, now, bytes, packets);
 }
 
 /// The part of [`touch_tcp`] that few segments need; the window that the side has then.
@@ -162,7 +186,7 @@ fn observe_reset(hit: &SessionHit<'_>, now: Instant) {
 
 /// The state of a session whose sides are `first` (that sent the first packet) and `second`.
 pub(crate) fn state(protocol: Protocol, first: &Flow, second: &Flow) -> State {
-    if protocol != Protocol::Tcp {
+    if !matches!(protocol, Protocol::Tcp | Protocol::Sctp) {
         return if second.packets() > 0 { State::Replied } else { State::Unreplied };
     }
     let either = |event| first.happened(event) || second.happened(event);
@@ -209,8 +233,9 @@ pub(crate) fn is_over(hit: &SessionHit<'_>, now: Instant, timeouts: &Timeouts) -
     let refreshes = first.direction() != Direction::Inbound;
     let shortest = match hit.key_at(0).0.protocol() {
         Protocol::Icmp => timeouts.icmp,
-        Protocol::Udp => timeouts.udp.min(timeouts.udp_dns),
-        Protocol::Tcp => timeouts.tcp_opening.min(timeouts.tcp_closing),
+        Protocol::Udp | Protocol::UdpLite => timeouts.udp.min(timeouts.udp_dns),
+        Protocol::Tcp | Protocol::Sctp => timeouts.tcp_opening.min(timeouts.tcp_closing),
+        Protocol::Gre | Protocol::Esp | Protocol::IpIp | Protocol::SixInFour => timeouts.other,
     };
     if refreshes && !Tick::at(now).is_past(first.seen(), shortest) {
         return false;
@@ -253,12 +278,15 @@ fn timeout(hit: &SessionHit<'_>, state: State, timeouts: &Timeouts) -> Duration 
     let key = hit.key_at(0).0;
     let asks_dns =
         key.destination().port == DNS && matches!(hit.value_at(0).direction(), Direction::Outbound);
-    match (key.protocol(), state) {
-        (Protocol::Icmp, _) => timeouts.icmp,
-        (Protocol::Udp, _) if asks_dns => timeouts.udp_dns,
-        (Protocol::Udp, _) => timeouts.udp,
-        (Protocol::Tcp, State::Established | State::HalfClosed) => timeouts.tcp_established,
-        (Protocol::Tcp, State::Closed | State::Reset) => timeouts.tcp_closing,
-        (Protocol::Tcp, State::Opening | State::Unreplied | State::Replied) => timeouts.tcp_opening,
+    match key.protocol() {
+        Protocol::Icmp => timeouts.icmp,
+        Protocol::Udp if asks_dns => timeouts.udp_dns,
+        Protocol::Udp | Protocol::UdpLite => timeouts.udp,
+        Protocol::Tcp | Protocol::Sctp => match state {
+            State::Established | State::HalfClosed => timeouts.tcp_established,
+            State::Closed | State::Reset => timeouts.tcp_closing,
+            State::Opening | State::Unreplied | State::Replied => timeouts.tcp_opening,
+        },
+        Protocol::Gre | Protocol::Esp | Protocol::IpIp | Protocol::SixInFour => timeouts.other,
     }
 }

@@ -82,7 +82,8 @@ impl Statics {
     /// The host that an external address belongs to.
     #[must_use]
     pub fn at(&self, external: Ipv4Addr) -> Option<&Static> {
-        self.place(external).map(|at| &self.by_external[at])
+        let at = self.by_external.binary_search_by_key(&external, |one| one.external);
+        at.ok().map(|at| &self.by_external[at])
     }
 
     /// The external address that belongs to a host.
@@ -90,11 +91,6 @@ impl Statics {
     pub fn of(&self, internal: Ipv4Addr) -> Option<&Static> {
         let at = self.by_internal.binary_search_by_key(&internal, |one| one.internal);
         at.ok().map(|at| &self.by_internal[at])
-    }
-
-    /// The place of an external address in order.
-    pub(crate) fn place(&self, external: Ipv4Addr) -> Option<usize> {
-        self.by_external.binary_search_by_key(&external, |one| one.external).ok()
     }
 
     /// All of them, by external address.

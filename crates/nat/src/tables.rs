@@ -10,17 +10,22 @@ use packet::{
     Side,
 };
 
+use crate::esp::is_answer;
 use crate::flow::{Direction, Flow};
 use crate::handshake::Handshakes;
 use crate::hosts::{Hosts, Rates};
 use crate::mapping::{Contact, ContactKey, Mapping, MappingKey};
-use crate::plan::first_segment;
+use crate::plan::{first_query, first_segment};
+use crate::sharing::Sharing;
 use crate::state::{State, life};
 use crate::{Engine, Inbound, Policy, PortJournal, Timeouts};
 
 /// Most mappings of one external address that can exist or rest at once: every port of every
-/// protocol.
-const MAPPINGS_PER_ADDRESS: usize = Protocol::ALL.len() * 65_536;
+/// protocol that has mappings.
+const MAPPINGS_PER_ADDRESS: usize = MAPPED_PROTOCOLS * 65_536;
+
+/// TCP, UDP, ICMP, UDP-Lite and SCTP.
+const MAPPED_PROTOCOLS: usize = 5;
 
 /// A [`FlowKey`] in the session table.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -168,7 +173,7 @@ impl Tables {
         timeouts: &Timeouts,
         mut each: impl FnMut(SessionInfo),
     ) {
-        self.sessions.for_each(pass, |hit| each(SessionInfo::of(&hit, now, timeouts)));
+        self.sessions.for_each(pass, |hit| each(self.info(pass, &hit, now, timeouts)));
     }
 
     /// What is known of one session, or `None` if it is gone.
@@ -181,7 +186,26 @@ impl Tables {
         timeouts: &Timeouts,
     ) -> Option<SessionInfo> {
         let hit = id.find(self, pass)?;
-        Some(SessionInfo::of(&hit, now, timeouts))
+        Some(self.info(pass, &hit, now, timeouts))
+    }
+
+    fn info(
+        &self,
+        pass: &Pass<'_>,
+        hit: &SessionHit<'_>,
+        now: Instant,
+        timeouts: &Timeouts,
+    ) -> SessionInfo {
+        let mut info = SessionInfo::of(hit, now, timeouts);
+        if info.protocol == Protocol::Esp {
+            let keeper = self.keeper(pass, hit);
+            info.expires =
+                keeper.map_or(Duration::ZERO, |keeper| life(&keeper, now, timeouts).expires);
+            if is_answer(hit) || self.is_answered(pass, hit) {
+                info.state = State::Replied;
+            }
+        }
+        info
     }
 
     /// Finds the internal endpoint behind an external one, for a packet of [`Side::Outside`]
@@ -189,8 +213,10 @@ impl Tables {
     /// nothing.
     ///
     /// # Errors
-    /// [`DropReason::NoMapping`], [`DropReason::FilterDenied`] or [`DropReason::TcpNoSession`]. What
-    /// a TCP segment from outside may do is for [`Self::entry`] to say.
+    /// [`DropReason::NoMapping`], [`DropReason::FilterDenied`], [`DropReason::ForwardSource`],
+    /// [`DropReason::HairpinDisabled`], [`DropReason::TcpNoSession`], [`DropReason::SctpNoSession`] or
+    /// [`DropReason::HairpinUnsupported`]. What a TCP segment from
+    /// outside may do is for [`Self::entry`] to say.
     pub fn resolve_external(
         &self,
         pass: &Pass<'_>,
@@ -200,28 +226,70 @@ impl Tables {
     ) -> Result<Internal, DropReason> {
         let protocol = datagram.protocol();
         let external = External(datagram.destination);
-        if let Some(internal) = policy.forward_to(protocol, external) {
-            return match side {
-                Side::Inside => first_segment(datagram).map(|()| internal),
-                Side::Outside => Ok(internal),
-            };
+        if let Some(forward) = policy.forward_at(protocol, external) {
+            forward.admits(datagram.source.address, side)?;
+            may_open(datagram, side)?;
+            return policy.forward_to(protocol, external).ok_or(DropReason::NoMapping);
         }
-        if let Some((internal, inbound)) = policy.static_to(external) {
-            if is_reply(datagram) {
-                return Err(DropReason::FilterDenied);
+        if let Some(bound) = policy.static_to(external) {
+            return self.resolve_static(pass, datagram, side, bound);
+        }
+        match self.resolve_mapping(pass, datagram, side, policy) {
+            Err(DropReason::NoMapping) if side == Side::Outside => {
+                let internal = policy.dmz_to(protocol, external).ok_or(DropReason::NoMapping)?;
+                first_query(datagram).map(|()| internal)
             }
-            return match (side, inbound) {
-                (Side::Outside, Inbound::Allowed) => Ok(internal),
-                (Side::Outside, Inbound::Refused) => {
-                    first_segment(datagram)?;
-                    Err(DropReason::FilterDenied)
-                }
-                (Side::Inside, _) => first_segment(datagram).map(|()| internal),
-            };
+            resolved => resolved,
         }
+    }
+
+    /// What a packet to a 1:1 address reaches: its host, by any protocol.
+    fn resolve_static(
+        &self,
+        pass: &Pass<'_>,
+        datagram: &Datagram,
+        side: Side,
+        (internal, inbound): (Internal, Inbound),
+    ) -> Result<Internal, DropReason> {
+        if is_reply(datagram) {
+            return Err(DropReason::FilterDenied);
+        }
+        match (side, inbound) {
+            (Side::Inside, _) if !Sharing::of(datagram.protocol()).has_mappings() => {
+                Err(DropReason::HairpinUnsupported)
+            }
+            (Side::Outside, _) if datagram.protocol() == Protocol::Esp => {
+                self.resolve_esp(pass, datagram)
+            }
+            (Side::Inside, _) | (Side::Outside, Inbound::Allowed) => {
+                may_open(datagram, side).map(|()| internal)
+            }
+            (Side::Outside, Inbound::Refused) => {
+                first_segment(datagram)?;
+                Err(DropReason::FilterDenied)
+            }
+        }
+    }
+
+    fn resolve_mapping(
+        &self,
+        pass: &Pass<'_>,
+        datagram: &Datagram,
+        side: Side,
+        policy: &Policy,
+    ) -> Result<Internal, DropReason> {
+        let protocol = datagram.protocol();
         if protocol == Protocol::Icmp {
             return Err(DropReason::NoMapping);
         }
+        if !Sharing::of(protocol).has_mappings() {
+            return match (side, protocol) {
+                (Side::Inside, _) => Err(DropReason::HairpinUnsupported),
+                (Side::Outside, Protocol::Esp) => self.resolve_esp(pass, datagram),
+                (Side::Outside, _) => Err(DropReason::NoMapping),
+            };
+        }
+        let external = External(datagram.destination);
         let key = MappingKey::external(protocol, external);
         let hit = self.mappings.lookup(pass, &key).ok_or(DropReason::NoMapping)?;
         let mapping = hit.value_at(0);
@@ -233,7 +301,9 @@ impl Tables {
         let remote = datagram.source.address;
         if side == Side::Inside {
             first_segment(datagram)?;
-        } else if !self.admits(pass, filtering, protocol, external, remote) {
+        } else if self.admits(pass, filtering, protocol, external, remote) {
+            may_open(datagram, side)?;
+        } else {
             first_segment(datagram)?;
             return Err(DropReason::FilterDenied);
         }
@@ -272,6 +342,15 @@ fn is_reply(datagram: &Datagram) -> bool {
 impl std::fmt::Debug for Tables {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         self.stats().fmt(f)
+    }
+}
+
+/// Whether a packet may open a session as far as it alone can say; what TCP from outside may, its
+/// handshake says.
+fn may_open(datagram: &Datagram, side: Side) -> Result<(), DropReason> {
+    match (side, datagram.protocol()) {
+        (Side::Outside, Protocol::Tcp) => Ok(()),
+        _ => first_segment(datagram),
     }
 }
 
@@ -316,7 +395,7 @@ pub struct SessionInfo {
     pub internal: Internal,
     /// What stands for it outside; of a routed session itself.
     pub external: External,
-    /// The peer as the internal endpoint sees it; ICMP: port 0.
+    /// The peer as the internal endpoint sees it; ICMP and what has no ports: port 0.
     pub remote: Endpoint,
     /// What its packets have shown.
     pub state: State,
@@ -344,9 +423,16 @@ impl SessionInfo {
             }
         };
         let life = life(hit, now, timeouts);
+        let protocol = key.protocol();
+        // The halves of an SPI would look like ports.
+        let shown = |endpoint: Endpoint| match protocol {
+            Protocol::Esp => Endpoint::new(endpoint.address, 0),
+            _ => endpoint,
+        };
+        let [internal, external, remote] = [internal, external, remote].map(shown);
         Self {
             id: SessionId { entry: hit.id(), key: SessionKey(key) },
-            protocol: key.protocol(),
+            protocol,
             internal: Internal(internal),
             external: External(external),
             remote,

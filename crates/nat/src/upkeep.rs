@@ -35,7 +35,7 @@ impl Engine {
         owners.sessions.scan(pass, due, |hit| {
             let first = hit.value_at(0);
             let lives = !first.happened(CONDEMNED)
-                && !is_over(&hit, now, timeouts)
+                && tables.keeper(pass, &hit).is_some_and(|keeper| !is_over(&keeper, now, timeouts))
                 && (!first.happened(UNANSWERED) || is_welcome(tables, pass, &hit, unanswered));
             if !lives {
                 tables.release_session(pass, &hit, now);

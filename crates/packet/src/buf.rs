@@ -115,6 +115,9 @@ pub struct PacketBuf {
     pub ingress: LinkId,
     /// The link that the frame leaves by, once a verdict says so.
     pub egress: LinkId,
+    /// Longest fragment of a packet that came in fragments, or is to leave in them: no fragment of it may be a
+    /// longer IP packet. `None`: it came whole and leaves so.
+    pub fragment_max: Option<u16>,
 }
 
 impl PacketBuf {
@@ -130,10 +133,10 @@ impl PacketBuf {
         Self::with_frame_max(SMALL_FRAME_MAX)
     }
 
-    /// Makes an empty small buffer that goes round in the rings.
+    /// Makes this buffer one that goes round in the rings.
     #[must_use]
-    pub fn for_rings() -> Self {
-        Self { home: Home::Rings, ..Self::small() }
+    pub fn for_rings(self) -> Self {
+        Self { home: Home::Rings, ..self }
     }
 
     /// Where the buffer belongs.
@@ -152,6 +155,7 @@ impl PacketBuf {
             offload: Offload::NONE,
             ingress: LinkId::WAN,
             egress: LinkId::WAN,
+            fragment_max: None,
         }
     }
 
@@ -189,6 +193,13 @@ impl PacketBuf {
         self.storage.len() - HEADROOM
     }
 
+    /// Whether any packet fits, however long.
+    #[must_use]
+    #[inline]
+    pub fn is_large(&self) -> bool {
+        self.frame_max() >= LARGE_FRAME_MAX
+    }
+
     /// All the space a frame may fill, for a link to receive into; follow with [`Self::set_len`].
     #[inline]
     pub fn space_mut(&mut self) -> &mut [u8] {
@@ -211,6 +222,7 @@ impl PacketBuf {
         self.start = HEADROOM as u32;
         self.len = 0;
         self.offload = Offload::NONE;
+        self.fragment_max = None;
     }
 
     /// Replaces the frame by a copy of `frame`; `false` (and empty) if it does not fit.

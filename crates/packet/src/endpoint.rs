@@ -3,29 +3,60 @@
 use std::fmt;
 use std::net::Ipv4Addr;
 
-/// A transport protocol that carries endpoints, by its IP protocol number.
+/// A protocol that is translated, by its IP protocol number.
+///
+/// AH (51) is not among them: it authenticates the addresses (RFC 3715 §2.1), so nobody can change
+/// them.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 #[repr(u8)]
 pub enum Protocol {
     /// ICMP queries; the identifier stands for the port (RFC 5508 §3).
     Icmp = 1,
+    /// IPv4 in IPv4 (RFC 2003).
+    IpIp = 4,
     /// TCP.
     Tcp = 6,
     /// UDP.
     Udp = 17,
+    /// IPv6 in IPv4 (RFC 4213 §3).
+    SixInFour = 41,
+    /// GRE (RFC 2784); its key, folded, stands for both ports (RFC 2890).
+    Gre = 47,
+    /// ESP (RFC 4303); its SPI fills both ports, and means something in one direction only.
+    Esp = 50,
+    /// SCTP (RFC 9260).
+    Sctp = 132,
+    /// UDP-Lite (RFC 3828).
+    UdpLite = 136,
 }
 
 impl Protocol {
     /// All of them, in numeric order.
-    pub const ALL: [Protocol; 3] = [Protocol::Icmp, Protocol::Tcp, Protocol::Udp];
+    pub const ALL: [Protocol; 9] = [
+        Protocol::Icmp,
+        Protocol::IpIp,
+        Protocol::Tcp,
+        Protocol::Udp,
+        Protocol::SixInFour,
+        Protocol::Gre,
+        Protocol::Esp,
+        Protocol::Sctp,
+        Protocol::UdpLite,
+    ];
 
     /// The protocol with this IP protocol number.
     #[must_use]
     pub const fn from_number(number: u8) -> Option<Self> {
         match number {
             1 => Some(Self::Icmp),
+            4 => Some(Self::IpIp),
             6 => Some(Self::Tcp),
             17 => Some(Self::Udp),
+            41 => Some(Self::SixInFour),
+            47 => Some(Self::Gre),
+            50 => Some(Self::Esp),
+            132 => Some(Self::Sctp),
+            136 => Some(Self::UdpLite),
             _ => None,
         }
     }
@@ -35,9 +66,22 @@ impl Protocol {
     pub const fn name(self) -> &'static str {
         match self {
             Self::Icmp => "icmp",
+            Self::IpIp => "ipip",
             Self::Tcp => "tcp",
             Self::Udp => "udp",
+            Self::SixInFour => "6in4",
+            Self::Gre => "gre",
+            Self::Esp => "esp",
+            Self::Sctp => "sctp",
+            Self::UdpLite => "udplite",
         }
+    }
+
+    /// Whether the ports of its endpoints are ports, such as a rule or a forward may name, and not
+    /// an identifier or nothing.
+    #[must_use]
+    pub const fn has_ports(self) -> bool {
+        matches!(self, Self::Tcp | Self::Udp | Self::Sctp | Self::UdpLite)
     }
 }
 
@@ -105,6 +149,8 @@ pub enum Side {
 ///
 /// ICMP queries: a request carries its identifier as source port and 0 as destination port, a reply
 /// 0 as source port and the identifier as destination port. So reversing a key works as for UDP.
+/// GRE has the same number in both, for the same reason. ESP has the halves of its SPI there, high
+/// half first; reversing such a key leads nowhere, since the peer chooses an SPI of its own.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct FlowKey([u64; 2]);
 
@@ -153,6 +199,21 @@ impl FlowKey {
         if self.0[1] & 1 == 0 { Side::Inside } else { Side::Outside }
     }
 
+    /// A name made of the fields of this key that no packet has as its key; another for each
+    /// `mark` above 0. For what belongs to a flow but is not found by a packet.
+    #[must_use]
+    pub fn marked(self, mark: u16) -> Self {
+        debug_assert!(mark != 0, "mark 0 is that of packets");
+        let [addresses, rest] = self.0;
+        Self([addresses, rest & !(0xffff << 16) | u64::from(mark) << 16])
+    }
+
+    /// The mark of a name, 0 of a packet's key.
+    #[must_use]
+    pub fn mark(self) -> u16 {
+        (self.0[1] >> 16) as u16
+    }
+
     /// The two words, for hashing.
     #[must_use]
     #[inline]
@@ -190,6 +251,28 @@ mod tests {
                     (protocol, source, destination, side)
                 );
             }
+        }
+    }
+
+    #[test]
+    fn a_marked_key_is_no_packets_and_keeps_its_fields() {
+        let source = Endpoint::new(Ipv4Addr::new(10, 0, 0, 2), 0xffff);
+        let destination = Endpoint::new(Ipv4Addr::new(255, 1, 2, 3), 0xffff);
+        let key = FlowKey::new(Protocol::Esp, source, destination, Side::Outside);
+        let (one, all) = (key.marked(1), key.marked(0xffff));
+        assert!(one != key && all != key && one != all);
+        assert_eq!((key.mark(), one.mark(), all.marked(1)), (0, 1, one));
+        for name in [one, all] {
+            assert_eq!((name.source(), name.destination()), (source, destination));
+            assert_eq!((name.protocol(), name.side()), (Protocol::Esp, Side::Outside));
+        }
+    }
+
+    #[test]
+    fn a_protocol_is_found_by_its_number_and_no_other() {
+        for number in 0..=u8::MAX {
+            let known = Protocol::ALL.into_iter().find(|protocol| *protocol as u8 == number);
+            assert_eq!(Protocol::from_number(number), known);
         }
     }
 }

@@ -2,9 +2,10 @@
 
 use crate::header::{ethernet, ipv4, put_u16, put_u32, seal_ipv4, tcp, u16_at, u32_at, udp};
 use crate::parse::Datagram;
-use crate::{GsoKind, L4, Offload, PacketBuf, Protocol, checksum};
+use crate::{GsoKind, L4, Offload, PacketBuf, Protocol, checksum, crc32c};
 
-/// Completes the transport checksum of a frame that carries a partial one.
+/// Completes the checksum of a frame that carries a partial one: its transport's, or that of a packet
+/// in a tunnel.
 ///
 /// The checksum covers everything from the transport header to the end of the IP packet, so the frame
 /// must carry no Ethernet padding; a frame with a partial checksum never does.
@@ -13,10 +14,17 @@ pub fn finish_checksum(packet: &mut PacketBuf, datagram: &Datagram) {
     let start = usize::from(partial.start);
     let at = start + usize::from(partial.offset);
     let frame = packet.frame_mut();
-    let total = checksum::fold(checksum::sum(&frame[start..datagram.end as usize], 0));
-    let value = match (!total, datagram.transport) {
-        (0, L4::Udp) => 0xffff,
-        (value, _) => value,
+    let covered = start..datagram.end as usize;
+    if let L4::Sctp(_) = datagram.transport {
+        put_u32(frame, at, 0);
+        let crc = crc32c::of(&frame[covered]);
+        frame[at..at + crc.len()].copy_from_slice(&crc);
+        return;
+    }
+    let value = match !checksum::fold(checksum::sum(&frame[covered], 0)) {
+        // Only UDP has its checksum there, and to UDP zero means none (RFC 768).
+        0 if usize::from(partial.offset) == udp::CHECKSUM => 0xffff,
+        value => value,
     };
     put_u16(frame, at, value);
 }
@@ -82,7 +90,8 @@ impl Segments {
         let last = index + 1 == self.count();
         match self.datagram.transport {
             L4::Tcp { flags, .. } => self.seal_tcp(frame, flags, index == 0, last),
-            L4::Udp | L4::Icmp(_) => self.seal_udp(frame),
+            // Nothing else is ever a super-packet.
+            _ => self.seal_udp(frame),
         }
         true
     }

@@ -45,8 +45,14 @@ pub mod ipv4 {
     pub const DESTINATION: usize = 16;
     /// Length of a header without options.
     pub const LEN_MIN: usize = 20;
+    /// Length of a header full of options.
+    pub const LEN_MAX: usize = 60;
     /// "Don't fragment" in the flags word.
     pub const DONT_FRAGMENT: u16 = 0x4000;
+    /// "More fragments" in the flags word.
+    pub const MORE_FRAGMENTS: u16 = 0x2000;
+    /// The offset in the flags word, in units of eight bytes.
+    pub const OFFSET_MASK: u16 = 0x1fff;
     /// "More fragments" and the offset: non-zero in every fragment.
     pub const FRAGMENT_MASK: u16 = 0x3fff;
 }
@@ -96,6 +102,58 @@ pub mod udp {
     /// Checksum; zero means none.
     pub const CHECKSUM: usize = 6;
     /// Length of the header.
+    pub const LEN: usize = 8;
+}
+
+/// UDP-Lite (RFC 3828 §3.1): ports and checksum lie where UDP's do.
+pub mod udp_lite {
+    /// How many bytes the checksum covers, from the start of the header; 0 means all.
+    pub const COVERAGE: usize = 4;
+    /// Checksum; never zero.
+    pub const CHECKSUM: usize = 6;
+    /// Length of the header, which is always covered.
+    pub const LEN: usize = 8;
+}
+
+/// SCTP (RFC 9260 §3).
+pub mod sctp {
+    /// Source port.
+    pub const SOURCE: usize = 0;
+    /// Destination port.
+    pub const DESTINATION: usize = 2;
+    /// CRC32c over the whole packet, which covers no address.
+    pub const CHECKSUM: usize = 8;
+    /// Length of the common header.
+    pub const LEN: usize = 12;
+    /// Type of the first chunk.
+    pub const CHUNK_TYPE: usize = 12;
+    /// Length of the first chunk, its header included.
+    pub const CHUNK_LENGTH: usize = 14;
+    /// Length of the header of a chunk.
+    pub const CHUNK_HEADER_LEN: usize = 4;
+}
+
+/// GRE (RFC 2784 §2, RFC 2890 §2, RFC 2637 §4.1).
+pub mod gre {
+    /// Flags and version.
+    pub const FLAGS: usize = 0;
+    /// A checksum follows, with two bytes more.
+    pub const CHECKSUM_PRESENT: u16 = 0x8000;
+    /// The same of RFC 1701's source routes.
+    pub const ROUTING_PRESENT: u16 = 0x4000;
+    /// A key follows.
+    pub const KEY_PRESENT: u16 = 0x2000;
+    /// The version, 0; 1 is PPTP's.
+    pub const VERSION_MASK: u16 = 0x0007;
+    /// Length of a header without options.
+    pub const LEN_MIN: usize = 4;
+}
+
+/// ESP (RFC 4303 §2).
+pub mod esp {
+    /// Security parameters index.
+    pub const SPI: usize = 0;
+    /// Length of SPI and sequence number.
     pub const LEN: usize = 8;
 }
 

@@ -3,10 +3,11 @@
 use std::io::Cursor;
 use std::net::Ipv4Addr;
 
-use etherparse::{PacketBuilder, icmpv4};
+use etherparse::{IpDscp, IpHeaders, Ipv4Extensions, Ipv4Header, PacketBuilder, icmpv4};
 
 use crate::header::{bytes_at, destination_mac, icmp, ipv4, source_mac, tcp, u16_at, udp};
 use crate::parse::Datagram;
+use crate::parse::others::{self, EMBEDDED_LEN_MIN};
 use crate::{DropReason, Endpoint, IcmpKind, L4, MacAddr, PacketBuf, Protocol, checksum};
 
 /// The packet that an ICMP error embeds: offsets from the start of the frame.
@@ -22,36 +23,37 @@ pub struct Embedded {
     pub source: Endpoint,
     /// Its destination.
     pub destination: Endpoint,
-    /// Offset of the transport checksum, if the error carries that much of the packet.
+    /// Offset of the transport checksum, if it covers what a translation changes and the error
+    /// carries that much of the packet.
     pub checksum: Option<usize>,
 }
 
 /// Reads the packet inside an ICMP error.
 ///
 /// The embedded IP header must be whole and its checksum right (RFC 5508 REQ-3a), options are stepped over
-/// (REQ-3b), the transport checksum is not verified (REQ-3c), and eight transport bytes suffice (RFC 792).
+/// (REQ-3b), the transport checksum is not verified (REQ-3c), and eight transport bytes suffice (RFC 792). A first
+/// fragment has them like a whole packet.
 ///
 /// # Errors
-/// [`DropReason::IcmpEmbedded`] if it cannot be the head of a packet of ours.
+/// [`DropReason::IcmpEmbedded`] if it cannot be the head of a packet of ours; [`DropReason::IcmpFragment`] if it
+/// is another fragment than the first, which does not say whose it is.
 pub fn embedded(frame: &[u8], outer: &Datagram) -> Result<Embedded, DropReason> {
     let bad = DropReason::IcmpEmbedded;
     let l3 = usize::from(outer.l4) + icmp::LEN;
     let packet = frame.get(l3..outer.end as usize).ok_or(bad)?;
     let header_len = usize::from(packet.first().ok_or(bad)? & 0x0f) * 4;
-    if header_len < ipv4::LEN_MIN || packet.len() < header_len + 8 || packet[0] >> 4 != 4 {
+    if header_len < ipv4::LEN_MIN || packet.len() < header_len || packet[0] >> 4 != 4 {
         return Err(bad);
     }
-    let first_fragment = u16_at(packet, ipv4::FRAGMENT) & 0x1fff == 0;
-    if checksum::of(&packet[..header_len]) != 0 || !first_fragment {
+    if checksum::of(&packet[..header_len]) != 0 {
         return Err(bad);
+    }
+    if u16_at(packet, ipv4::FRAGMENT) & ipv4::OFFSET_MASK != 0 {
+        return Err(DropReason::IcmpFragment);
     }
     let protocol = Protocol::from_number(packet[ipv4::PROTOCOL]).ok_or(bad)?;
     let transport = &packet[header_len..];
-    let (ports, field) = match protocol {
-        Protocol::Tcp => ((u16_at(transport, 0), u16_at(transport, 2)), tcp::CHECKSUM),
-        Protocol::Udp => ((u16_at(transport, 0), u16_at(transport, 2)), udp::CHECKSUM),
-        Protocol::Icmp => (query_ports(transport).ok_or(bad)?, icmp::CHECKSUM),
-    };
+    let (ports, field) = embedded_ports(protocol, transport).ok_or(bad)?;
     let l4 = l3 + header_len;
     Ok(Embedded {
         l3,
@@ -62,8 +64,20 @@ pub fn embedded(frame: &[u8], outer: &Datagram) -> Result<Embedded, DropReason> 
             Ipv4Addr::from(bytes_at::<4>(packet, ipv4::DESTINATION)),
             ports.1,
         ),
-        checksum: (transport.len() >= field + 2).then_some(l4 + field),
+        checksum: field.filter(|field| transport.len() >= field + 2).map(|field| l4 + field),
     })
+}
+
+/// The ports of an embedded packet, and where in its header the checksum is that covers them.
+fn embedded_ports(protocol: Protocol, head: &[u8]) -> Option<((u16, u16), Option<usize>)> {
+    let ports_at_front = || (u16_at(head, 0), u16_at(head, 2));
+    match protocol {
+        Protocol::Tcp | Protocol::Udp | Protocol::Icmp if head.len() < EMBEDDED_LEN_MIN => None,
+        Protocol::Tcp => Some((ports_at_front(), Some(tcp::CHECKSUM))),
+        Protocol::Udp => Some((ports_at_front(), Some(udp::CHECKSUM))),
+        Protocol::Icmp => Some((query_ports(head)?, Some(icmp::CHECKSUM))),
+        other => others::embedded_ports(other, head),
+    }
 }
 
 fn query_ports(transport: &[u8]) -> Option<(u16, u16)> {
@@ -111,6 +125,10 @@ pub fn may_answer(frame: &[u8], datagram: &Datagram) -> bool {
 /// bytes (RFC 1812 §4.3.2.3).
 const QUOTE_MAX: usize = 576 - ipv4::LEN_MIN - icmp::LEN;
 
+/// Precedence 6 of an error that a router originates (RFC 1812 §4.3.2.5), which is the class selector CS6. The rest of
+/// the old TOS octet, which that section would copy, means other classes and ECN since RFC 2474 and RFC 3168: zero.
+const INTERNETWORK_CONTROL: IpDscp = IpDscp::CS6;
+
 /// Replaces the frame by an ICMP error about it, addressed to its sender.
 ///
 /// The new frame goes back where the old one came from: MAC addresses are `router_mac` to the old source.
@@ -133,8 +151,17 @@ pub fn answer(
     quote[..quote_len].copy_from_slice(&frame[l3..l3 + quote_len]);
 
     const TTL: u8 = 64;
+    let mut header = Ipv4Header {
+        source: router.octets(),
+        destination: datagram.source.address.octets(),
+        time_to_live: TTL,
+        // Atomic (RFC 6864 §4.1), so it needs no identification.
+        dont_fragment: true,
+        ..Ipv4Header::default()
+    };
+    header.dscp = INTERNETWORK_CONTROL;
     let builder = PacketBuilder::ethernet2(router_mac.0, sender_mac.0)
-        .ipv4(router.octets(), datagram.source.address.octets(), TTL)
+        .ip(IpHeaders::Ipv4(header, Ipv4Extensions::default()))
         .icmpv4(kind.icmpv4_type());
     let len = builder.size(quote_len);
     packet.clear();

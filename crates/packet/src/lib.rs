@@ -14,12 +14,16 @@ mod address;
 mod batch;
 mod buf;
 pub mod checksum;
+mod crc32c;
 mod endpoint;
+pub mod fragment;
 pub mod gso;
 pub mod header;
 pub mod icmp;
 mod parse;
+mod ranges;
 mod reason;
+pub mod reset;
 mod segment;
 mod time;
 
@@ -30,7 +34,9 @@ pub use buf::{
     Pool, SMALL_FRAME_MAX,
 };
 pub use endpoint::{Endpoint, External, FlowKey, Internal, Protocol, Remote, Side};
-pub use parse::{Arp, Datagram, IcmpKind, L4, Parsed, parse};
+pub use fragment::Fragment;
+pub use parse::{Arp, Datagram, IcmpKind, L4, Parsed, SctpChunk, parse};
+pub use ranges::{AddressSet, PortSet, RangeSet};
 pub use reason::{DropReason, PuntReason};
 pub use segment::Segment;
 pub use time::Instant;

@@ -1,17 +1,21 @@
 //! From bytes to offsets, once.
 
+pub(crate) mod others;
+
 use std::net::Ipv4Addr;
 
-use crate::header::{bytes_at, ethernet, icmp, ipv4, tcp, u16_at, udp};
-use crate::{DropReason, Endpoint, FlowKey, GsoKind, Offload, Protocol, Side, checksum};
+use crate::header::{bytes_at, ethernet, icmp, ipv4, sctp, tcp, u16_at, udp, udp_lite};
+use crate::{DropReason, Endpoint, FlowKey, Fragment, GsoKind, Offload, Protocol, Side, checksum};
 
 /// What a frame turned out to be.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Parsed {
     /// A well-formed ARP message for IPv4 over Ethernet.
     Arp(Arp),
-    /// A well-formed IPv4 packet, not a fragment.
+    /// A well-formed IPv4 packet, whole.
     Ipv4(Datagram),
+    /// A well-formed part of one.
+    Fragment(Fragment),
 }
 
 /// The fields of an ARP message (RFC 826).
@@ -68,6 +72,34 @@ pub enum L4 {
     Udp,
     /// ICMP.
     Icmp(IcmpKind),
+    /// UDP-Lite.
+    UdpLite,
+    /// SCTP with its first chunk.
+    Sctp(SctpChunk),
+    /// GRE.
+    Gre,
+    /// ESP.
+    Esp,
+    /// IPv4 in IPv4.
+    IpIp,
+    /// IPv6 in IPv4.
+    SixInFour,
+}
+
+/// What the first chunk of an SCTP packet does to the association (RFC 9260 §3.2). The chunks that
+/// open or end one are the first of their packet, or alone in it (§6.10).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum SctpChunk {
+    /// INIT: asks for an association.
+    Init,
+    /// INIT ACK: agrees to one.
+    InitAck,
+    /// ABORT: ends it at once.
+    Abort,
+    /// SHUTDOWN, SHUTDOWN ACK or SHUTDOWN COMPLETE: the side has nothing more to send.
+    Shutdown,
+    /// Any other: the association goes on.
+    Other,
 }
 
 impl L4 {
@@ -100,6 +132,12 @@ impl Datagram {
             L4::Tcp { .. } => Protocol::Tcp,
             L4::Udp => Protocol::Udp,
             L4::Icmp(_) => Protocol::Icmp,
+            L4::UdpLite => Protocol::UdpLite,
+            L4::Sctp(_) => Protocol::Sctp,
+            L4::Gre => Protocol::Gre,
+            L4::Esp => Protocol::Esp,
+            L4::IpIp => Protocol::IpIp,
+            L4::SixInFour => Protocol::SixInFour,
         }
     }
 
@@ -117,7 +155,8 @@ impl Datagram {
         self.end as usize - self.l3 as usize
     }
 
-    /// Length of all headers up to the payload, from the start of the frame.
+    /// Length of all headers up to the payload, from the start of the frame. What is in a tunnel is
+    /// all payload.
     #[must_use]
     #[inline]
     pub fn headers_len(&self) -> usize {
@@ -125,6 +164,9 @@ impl Datagram {
             L4::Tcp { header_len, .. } => usize::from(header_len),
             L4::Udp => udp::LEN,
             L4::Icmp(_) => icmp::LEN,
+            L4::UdpLite => udp_lite::LEN,
+            L4::Sctp(_) => sctp::LEN,
+            L4::Gre | L4::Esp | L4::IpIp | L4::SixInFour => 0,
         };
         usize::from(self.l4) + transport
     }
@@ -147,7 +189,8 @@ impl Datagram {
 ///
 /// What is checked, in order: Ethernet header, EtherType, IP version, header length, total length against
 /// the frame, header checksum, options, fragment bits, transport lengths, TCP flags, ports, ICMP checksum,
-/// and that offload metadata agrees with the headers. TCP and UDP checksums are the end hosts' business:
+/// and that offload metadata agrees with the headers. Of tunnels, that their own header is whole: what
+/// they carry is their ends' business. So are the checksums of TCP, UDP, UDP-Lite and SCTP:
 /// translation is incremental, so a wrong one stays wrong.
 ///
 /// # Errors
@@ -158,7 +201,7 @@ pub fn parse(frame: &[u8], offload: Offload) -> Result<Parsed, DropReason> {
         return Err(DropReason::EthernetTruncated);
     }
     match u16_at(frame, ethernet::ETHERTYPE) {
-        ethernet::IPV4 => parse_ipv4(frame, offload).map(Parsed::Ipv4),
+        ethernet::IPV4 => parse_ipv4(frame, offload),
         ethernet::ARP => parse_arp(frame).map(Parsed::Arp),
         ethernet::IPV6 => Err(DropReason::Ipv6),
         other if ethernet::VLAN.contains(&other) => Err(DropReason::VlanTagged),
@@ -166,7 +209,7 @@ pub fn parse(frame: &[u8], offload: Offload) -> Result<Parsed, DropReason> {
     }
 }
 
-fn parse_ipv4(frame: &[u8], offload: Offload) -> Result<Datagram, DropReason> {
+fn parse_ipv4(frame: &[u8], offload: Offload) -> Result<Parsed, DropReason> {
     let l3 = ethernet::LEN;
     let packet = &frame[l3..];
     if packet.len() < ipv4::LEN_MIN {
@@ -194,7 +237,7 @@ fn parse_ipv4(frame: &[u8], offload: Offload) -> Result<Datagram, DropReason> {
     }
     let fragment = u16_at(packet, ipv4::FRAGMENT);
     if fragment & ipv4::FRAGMENT_MASK != 0 {
-        return Err(DropReason::Fragment);
+        return parse_fragment(frame, l3 + header_len, l3 + total, offload);
     }
     let transport = parse_transport(packet[ipv4::PROTOCOL], &packet[header_len..total])?;
     let datagram = Datagram {
@@ -211,7 +254,21 @@ fn parse_ipv4(frame: &[u8], offload: Offload) -> Result<Datagram, DropReason> {
     if offload != Offload::NONE {
         check_offload(&datagram, offload)?;
     }
-    Ok(datagram)
+    Ok(Parsed::Ipv4(datagram))
+}
+
+/// No sender leaves work undone in a fragment: a checksum covers the whole packet.
+#[cold]
+fn parse_fragment(
+    frame: &[u8],
+    payload: usize,
+    end: usize,
+    offload: Offload,
+) -> Result<Parsed, DropReason> {
+    if offload != Offload::NONE {
+        return Err(DropReason::OffloadInvalid);
+    }
+    Fragment::read(frame, ethernet::LEN, payload, end).map(Parsed::Fragment)
 }
 
 struct Transport {
@@ -225,6 +282,7 @@ fn parse_transport(protocol: u8, segment: &[u8]) -> Result<Transport, DropReason
         Some(Protocol::Tcp) => parse_tcp(segment),
         Some(Protocol::Udp) => parse_udp(segment),
         Some(Protocol::Icmp) => parse_icmp(segment),
+        Some(other) => others::parse(other, segment),
         None => Err(DropReason::ProtocolUnsupported),
     }
 }
@@ -306,17 +364,19 @@ fn check_offload(datagram: &Datagram, offload: Offload) -> Result<(), DropReason
         let field = match datagram.transport {
             L4::Tcp { .. } => tcp::CHECKSUM,
             L4::Udp => udp::CHECKSUM,
-            L4::Icmp(_) => return Err(DropReason::OffloadInvalid),
+            L4::Sctp(_) => sctp::CHECKSUM,
+            L4::Gre | L4::IpIp | L4::SixInFour => return others::check_inner(datagram, partial),
+            L4::Icmp(_) | L4::UdpLite | L4::Esp => return Err(DropReason::OffloadInvalid),
         };
         if partial.start != datagram.l4 || usize::from(partial.offset) != field {
             return Err(DropReason::OffloadInvalid);
         }
     }
     if let Some(gso) = offload.gso {
-        let fits = match (gso.kind, datagram.transport) {
-            (GsoKind::TcpV4 | GsoKind::TcpV4Ecn, L4::Tcp { .. }) | (GsoKind::Udp, L4::Udp) => true,
-            (_, L4::Tcp { .. } | L4::Udp | L4::Icmp(_)) => false,
-        };
+        let fits = matches!(
+            (gso.kind, datagram.transport),
+            (GsoKind::TcpV4 | GsoKind::TcpV4Ecn, L4::Tcp { .. }) | (GsoKind::Udp, L4::Udp)
+        );
         if !fits || gso.size == 0 {
             return Err(DropReason::OffloadInvalid);
         }

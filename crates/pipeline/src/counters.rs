@@ -45,11 +45,21 @@ pub struct LinkCounts {
     pub tx_bytes: Counter,
     /// Frames forwarded from this link.
     pub forwarded: Counter,
-    /// Frames answered in place (ICMP errors).
+    /// Frames answered in place (ICMP errors and resets).
     pub replied: Counter,
+    /// Those of them that were answered rather than dropped, by the reason.
+    pub answered: [Counter; DropReason::COUNT],
     /// Frames punted, by reason.
     pub punted: [Counter; PuntReason::COUNT],
-    /// Frames dropped by their verdict, by reason.
+    /// Fragments that were to wait for the rest of their packet.
+    pub held: Counter,
+    /// Of those, the ones whose packet became whole. It goes on in place of its last fragment, which is none of these.
+    pub reassembled: Counter,
+    /// Of those, the ones that waited in vain: they are among the dropped now.
+    pub given_up: Counter,
+    /// Frames that leave beyond one for each that is forwarded, because packets were cut into fragments.
+    pub fragments_added: Counter,
+    /// Frames dropped by their verdict or after they were held, by reason.
     pub dropped: [Counter; DropReason::COUNT],
     /// Frames dropped after they were forwarded, replied or injected, by reason; each segment of a
     /// super-packet that was cut counts.
@@ -63,11 +73,21 @@ impl LinkCounts {
         self.dropped[reason.index()].load() + self.dropped_by_egress[reason.index()].load()
     }
 
-    /// Frames with a verdict. At rest this is what was received: every frame has exactly one.
+    /// Frames with a verdict. At rest this is what was received: every frame has exactly one, and a fragment that
+    /// was held first and dropped later counts as dropped.
     #[must_use]
     pub fn verdicts(&self) -> u64 {
         let sum = |counters: &[Counter]| counters.iter().map(Counter::load).sum::<u64>();
-        self.forwarded.load() + self.replied.load() + sum(&self.punted) + sum(&self.dropped)
+        let sent_on = self.forwarded.load() + self.replied.load() + sum(&self.punted);
+        let held = self.held.load().saturating_sub(self.given_up.load());
+        sent_on + sum(&self.dropped) + held
+    }
+
+    /// Fragments that wait for the rest of their packet.
+    #[must_use]
+    pub fn waiting(&self) -> u64 {
+        let over = self.reassembled.load() + self.given_up.load();
+        self.held.load().saturating_sub(over)
     }
 }
 
@@ -80,7 +100,12 @@ impl Default for LinkCounts {
             tx_bytes: Counter::default(),
             forwarded: Counter::default(),
             replied: Counter::default(),
+            answered: std::array::from_fn(|_| Counter::default()),
             punted: std::array::from_fn(|_| Counter::default()),
+            held: Counter::default(),
+            reassembled: Counter::default(),
+            given_up: Counter::default(),
+            fragments_added: Counter::default(),
             dropped: std::array::from_fn(|_| Counter::default()),
             dropped_by_egress: std::array::from_fn(|_| Counter::default()),
         }
@@ -92,6 +117,10 @@ impl Default for LinkCounts {
 pub struct Counters {
     /// Sessions opened.
     pub opened: Counter,
+    /// Packets that would have opened one, but something was full or used up.
+    pub refused: Counter,
+    /// Matches of rules that were to be logged, but came too fast.
+    pub unlogged: Counter,
     /// Segments of connections from outside that passed before there was a session.
     pub relayed: Counter,
     links: Vec<CachePadded<LinkCounts>>,
@@ -101,6 +130,8 @@ impl Default for Counters {
     fn default() -> Self {
         Self {
             opened: Counter::default(),
+            refused: Counter::default(),
+            unlogged: Counter::default(),
             relayed: Counter::default(),
             links: (0..LINKS_MAX).map(|_| CachePadded::default()).collect(),
         }

@@ -8,17 +8,20 @@
 //!
 //! A shaped packet is cut to wire size and copied to a small buffer before it queues, so that a large
 //! buffer never waits and a 64 KiB unit never bursts. An unshaped packet stays as it arrived if its link takes
-//! the metadata, and is finished here if not. Buffers: large ones go home to `large`, small ones to `small`
+//! the metadata, and is finished here if not. What is to leave in fragments is cut into them here, in order, on either
+//! way (RFC 4787 REQ-13a). Buffers: large ones go home to `large`, small ones to `small`
 //! or, when they belong to the rings, back to the rings.
 
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 
 use config::Config;
+use packet::fragment::Cut;
 use packet::gso::{self, Segments};
+use packet::header::ethernet;
 use packet::{
-    DropReason, Home, Instant, LinkId, Offload, Offloads, PacketBuf, Parsed, Pool, SMALL_FRAME_MAX,
-    parse,
+    Datagram, DropReason, Home, Instant, LinkId, Offloads, PacketBuf, Parsed, Pool,
+    SMALL_FRAME_MAX, parse,
 };
 use qos::{Overhead, QueueKey, Rate, Shaper, ShaperConfig};
 
@@ -81,8 +84,13 @@ pub struct Egress {
     shapers: Shapers,
     large: Pool,
     small: Pool,
+    /// For a segment of a super-packet that is cut into fragments.
+    segment: PacketBuf,
     rings: Arc<Rings>,
 }
+
+/// Longest fragment made here: small buffers hold them.
+const FRAGMENT_MAX: usize = SMALL_FRAME_MAX - ethernet::LEN;
 
 impl Egress {
     /// Makes the send side for `links`, with `large_buffers` for receiving into.
@@ -96,7 +104,7 @@ impl Egress {
         let room = SMALL_BUFFERS + large_buffers;
         let ready = links.iter().map(|_| Vec::with_capacity(room)).collect();
         let (large, small) = (Pool::large(large_buffers), Pool::small(SMALL_BUFFERS));
-        Self { links, ready, shapers, large, small, rings }
+        Self { links, ready, shapers, large, small, segment: PacketBuf::large(), rings }
     }
 
     /// The pool that links receive into.
@@ -120,13 +128,13 @@ impl Egress {
     }
 
     /// Cuts a packet to wire size and queues the parts in its direction's shaper.
-    fn shape(&mut self, packet: PacketBuf, tag: Tag, now: Instant, counters: &Counters) {
+    fn shape(&mut self, mut packet: PacketBuf, tag: Tag, now: Instant, counters: &Counters) {
         let key = QueueKey { host: tag.host, flow: tag.flow };
         let toward_wan = packet.egress == LinkId::WAN;
-        let Self { shapers, small, large, rings, .. } = self;
+        let Self { shapers, small, large, segment, rings, .. } = self;
         let shaper = if toward_wan { &mut shapers.upload } else { &mut shapers.download };
         let Some(shaper) = shaper else { return };
-        let outcome = plain_copies(&packet, small, |small, copy| {
+        let outcome = plain_copies(&mut packet, small, segment, counters, |small, copy| {
             shaper.enqueue(copy, key, now, &mut |dropped, reason| {
                 counters.count_egress_drop(dropped.ingress, reason);
                 small.put(dropped);
@@ -139,18 +147,19 @@ impl Egress {
     }
 
     /// Queues a packet for its `egress` link past the shapers.
-    pub fn send_now(&mut self, packet: PacketBuf, counters: &Counters) {
-        let Self { links, ready, small, large, rings, .. } = self;
+    pub fn send_now(&mut self, mut packet: PacketBuf, counters: &Counters) {
+        let Self { links, ready, small, large, segment, rings, .. } = self;
         let Some(link) = links.get(packet.egress.index()) else {
             counters.count_egress_drop(packet.ingress, DropReason::LinkDown);
             return put_home(packet, large, small, rings);
         };
         let queue = &mut ready[packet.egress.index()];
-        if link.offloads.allow(packet.offload) {
+        if packet.fragment_max.is_none() && link.offloads.allow(packet.offload) {
             queue.push(packet);
             return;
         }
-        if let Err(reason) = plain_copies(&packet, small, |_, copy| queue.push(copy)) {
+        let push = |_: &mut Pool, copy| queue.push(copy);
+        if let Err(reason) = plain_copies(&mut packet, small, segment, counters, push) {
             counters.count_egress_drop(packet.ingress, reason);
         }
         put_home(packet, large, small, rings);
@@ -241,44 +250,82 @@ impl Egress {
     }
 }
 
-/// Makes frames that any link can send: one, or one per segment, with complete checksums.
+/// Makes frames with complete checksums of a packet, which any link can send: one, one per segment, or fragments of
+/// either.
 fn plain_copies(
-    packet: &PacketBuf,
+    packet: &mut PacketBuf,
     small: &mut Pool,
-    mut push: impl FnMut(&mut Pool, PacketBuf),
+    segment: &mut PacketBuf,
+    counters: &Counters,
+    push: impl FnMut(&mut Pool, PacketBuf),
 ) -> Result<(), DropReason> {
-    let datagram = match parse(packet.frame(), packet.offload) {
-        Ok(Parsed::Ipv4(datagram)) => Some(datagram),
-        Ok(Parsed::Arp(_)) => None,
-        Err(reason) => return Err(reason),
+    let parsed = parse(packet.frame(), packet.offload)?;
+    let mut copies =
+        Copies { small, counters, ingress: packet.ingress, egress: packet.egress, push };
+    let Parsed::Ipv4(datagram) = parsed else {
+        return copies.push(|copy| copy.copy_from(packet.frame()));
     };
-    let segments = datagram.and_then(|datagram| Segments::of(packet, &datagram));
-    let count = segments.map_or(1, |segments| segments.count());
-    for index in 0..count {
-        let mut copy = small.take().ok_or(DropReason::BuffersExhausted)?;
-        let fits = match segments {
-            Some(segments) => segments.emit(packet, index, &mut copy),
-            None => copy.copy_from(packet.frame()),
+    let Some(segments) = Segments::of(packet, &datagram) else {
+        gso::finish_checksum(packet, &datagram);
+        return match packet.fragment_max {
+            None => copies.push(|copy| copy.copy_from(packet.frame())),
+            Some(fragment_max) => copies.push_cut(packet, &datagram, fragment_max),
         };
-        if !fits {
-            small.put(copy);
+    };
+    (0..segments.count()).try_for_each(|index| match packet.fragment_max {
+        None => copies.push(|copy| segments.emit(packet, index, copy)),
+        Some(fragment_max) => {
+            let fits = segments.emit(packet, index, segment);
+            debug_assert!(fits, "no segment is longer than its super-packet");
+            let datagram = Datagram { end: segment.len() as u32, ..datagram };
+            copies.push_cut(segment, &datagram, fragment_max)
+        }
+    })
+}
+
+/// Where copies of a packet come from and go.
+struct Copies<'a, P> {
+    small: &'a mut Pool,
+    counters: &'a Counters,
+    ingress: LinkId,
+    egress: LinkId,
+    push: P,
+}
+
+impl<P: FnMut(&mut Pool, PacketBuf)> Copies<'_, P> {
+    fn push(&mut self, write: impl FnOnce(&mut PacketBuf) -> bool) -> Result<(), DropReason> {
+        let mut copy = self.small.take().ok_or(DropReason::BuffersExhausted)?;
+        if !write(&mut copy) {
+            self.small.put(copy);
             return Err(DropReason::TooBig);
         }
-        if let (Some(datagram), None) = (datagram, segments) {
-            copy.offload = Offload { checksum: packet.offload.checksum, gso: None };
-            gso::finish_checksum(&mut copy, &datagram);
-        }
-        copy.ingress = packet.ingress;
-        copy.egress = packet.egress;
-        push(small, copy);
+        (copy.ingress, copy.egress) = (self.ingress, self.egress);
+        (self.push)(self.small, copy);
+        Ok(())
     }
-    Ok(())
+
+    /// Pushes the fragments of a packet, the first first.
+    fn push_cut(
+        &mut self,
+        packet: &PacketBuf,
+        datagram: &Datagram,
+        fragment_max: u16,
+    ) -> Result<(), DropReason> {
+        let (l3, l4) = (usize::from(datagram.l3), usize::from(datagram.l4));
+        let ip_len_max = usize::from(fragment_max).min(FRAGMENT_MAX);
+        let cut = Cut::of(packet.frame(), l3, l4, datagram.end as usize, ip_len_max);
+        (0..cut.count()).try_for_each(|index| {
+            self.counters.link(self.ingress).fragments_added.add(u64::from(index > 0));
+            self.push(|copy| cut.emit(packet, index, copy))
+        })
+    }
 }
 
 /// Whether a packet's source is such an address, or can't be told.
 fn comes_from(packet: &PacketBuf, is_such: impl Fn(Ipv4Addr) -> bool) -> bool {
     match parse(packet.frame(), packet.offload) {
         Ok(Parsed::Ipv4(datagram)) => is_such(datagram.source.address),
+        Ok(Parsed::Fragment(fragment)) => is_such(fragment.source),
         Ok(Parsed::Arp(_)) => false,
         Err(_) => true,
     }

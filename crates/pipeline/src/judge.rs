@@ -5,7 +5,7 @@
 
 use std::net::Ipv4Addr;
 
-use config::{Hairpinning, UnsolicitedSyn};
+use config::{Hairpinning, IcmpRefusals, UnsolicitedSyn};
 use firewall::{FirstPacket, Zone};
 use flow_table::{Hash, Pass};
 use forwarding::{NeighbourRef, Neighbours, Route};
@@ -16,10 +16,12 @@ use nat::{
 use packet::header::destination_mac;
 use packet::icmp::{self, ErrorKind};
 use packet::{
-    Datagram, DropReason, IcmpKind, Instant, Internal, L4, LinkId, MacAddr, PacketBuf, Protocol,
-    PuntReason, Segment, Side,
+    Datagram, DropReason, Endpoint, Fragment, IcmpKind, Instant, Internal, L4, LinkId, MacAddr,
+    PacketBuf, Protocol, PuntReason, Segment, Side,
 };
 
+use crate::rules::{Denial, RuleId, Saying};
+use crate::size;
 use crate::snapshot::{LinkFacts, Snapshot};
 use crate::verdict::Verdict;
 
@@ -50,6 +52,10 @@ pub(crate) enum Ruling {
     PendingError(PendingError, NextHop),
     /// It is the router's own and goes on as it is.
     Own(NextHop),
+    /// It is for the router itself, and perhaps a rule says so.
+    Local(Option<RuleId>),
+    /// A rule refuses it.
+    Denied(Denial),
     /// It is answered by an ICMP error, or dropped for the reason if none may be sent.
     Answer(ErrorKind, DropReason),
     /// It is a SYN from outside that nobody asked for: dropped for the reason, and answered in six
@@ -65,6 +71,8 @@ pub(crate) struct Opening {
     pub translation: Translation,
     pub forward: NextHop,
     pub reverse: NextHop,
+    /// The rule that allows it, if one does.
+    pub rule: Option<RuleId>,
 }
 
 /// Where a packet of a flow goes.
@@ -94,7 +102,7 @@ impl<'a> Judge<'a> {
         match datagram.transport {
             // An error belongs to the flow of the packet that it embeds.
             L4::Icmp(IcmpKind::Error) => None,
-            L4::Icmp(_) | L4::Tcp { .. } | L4::Udp => {
+            _ => {
                 let key = SessionKey(datagram.key(self.side));
                 self.tables.sessions().lookup_hashed(self.pass, hash, &key)
             }
@@ -138,29 +146,61 @@ impl<'a> Judge<'a> {
         Ok(())
     }
 
-    /// Whether a flow that was made under another configuration still agrees with this one.
-    pub fn standing(&self, hit: &SessionHit<'a>) -> Standing {
-        if self.check_flow(hit).is_err() {
-            return Standing::Void;
+    /// Whether a flow that was made under another configuration still agrees with this one; `None` if that can't
+    /// be said from this packet of it.
+    pub fn standing(&self, datagram: &Datagram, hit: &SessionHit<'a>) -> Option<Standing> {
+        let allowed = self.allows_still(datagram, hit);
+        if allowed == Some(false) {
+            return Some(Standing::Void);
         }
         match nat::standing(hit, &self.snapshot.nat) {
-            Standing::Agrees if !self.routes_agree(hit) => Standing::Void,
-            standing => standing,
+            Standing::Agrees if !self.routes_agree(hit) => Some(Standing::Void),
+            Standing::Agrees if allowed.is_none() => None,
+            standing => Some(standing),
         }
     }
 
-    /// Whether the policy between zones would let a flow be opened today.
-    fn check_flow(&self, hit: &SessionHit<'a>) -> Result<(), DropReason> {
+    /// Whether a flow came from outside and rules would not let it in today.
+    pub fn shuts_out(&self, datagram: &Datagram, hit: &SessionHit<'a>) -> bool {
+        hit.value_at(0).direction() == Direction::Inbound
+            && hit.key_at(0).0.protocol() != Protocol::Esp
+            && self.allows_still(datagram, hit) == Some(false)
+    }
+
+    /// Whether rules, zones and bogons would let a flow be opened today.
+    fn allows_still(&self, datagram: &Datagram, hit: &SessionHit<'a>) -> Option<bool> {
         let (first, key) = (hit.value_at(0), hit.key_at(0).0);
-        if !matches!(first.direction(), Direction::Outbound | Direction::Routed) {
-            return Ok(());
+        let direction = first.direction();
+        let destination = match direction {
+            Direction::Outbound | Direction::Routed => key.destination(),
+            Direction::Inbound | Direction::Hairpin => first.destination(),
+        };
+        let bogons = &self.snapshot.bogons;
+        let is_bogon = match direction {
+            Direction::Outbound if first.ingress() == LinkId::LOCAL => false,
+            Direction::Outbound => bogons.contains(destination.address),
+            Direction::Inbound => bogons.contains(key.source().address),
+            Direction::Hairpin | Direction::Routed => false,
+        };
+        if is_bogon {
+            return Some(false);
         }
-        self.snapshot.check_policy(&FirstPacket {
-            from: Zone::of(first.ingress()),
-            to: Zone::of(first.next_hop().egress),
-            protocol: key.protocol(),
-            source: key.source(),
-            destination: key.destination(),
+        let is_answer = key.protocol() == Protocol::Esp && direction == Direction::Inbound;
+        let opening = if is_answer {
+            answered(first.next_hop().egress, first.destination(), first.source())
+        } else {
+            FirstPacket {
+                from: Zone::of(first.ingress()),
+                to: Zone::of(first.next_hop().egress),
+                protocol: key.protocol() as u8,
+                source: key.source(),
+                destination,
+                dscp: (hit.side() == 0).then_some(datagram.tos >> 2),
+            }
+        };
+        self.snapshot.rules.allow_still(&opening, || match direction {
+            Direction::Inbound | Direction::Hairpin if !is_answer => true,
+            _ => self.snapshot.zones.check(opening.from, opening.to).is_ok(),
         })
     }
 
@@ -223,7 +263,7 @@ impl<'a> Judge<'a> {
         }
     }
 
-    /// Refuses what must not go on: an expired TTL, a packet that the egress can't carry.
+    /// Refuses what must not go on: an expired TTL, a packet that the egress can't carry and that must not be cut.
     #[inline]
     fn fit(
         &self,
@@ -234,10 +274,7 @@ impl<'a> Judge<'a> {
         if datagram.ttl <= 1 {
             return Err(Ruling::Answer(ErrorKind::TimeExceeded, DropReason::TtlExpired));
         }
-        if datagram.wire_ip_len(packet.offload) > usize::from(egress.mtu) {
-            if !datagram.dont_fragment {
-                return Err(DropReason::TooBig.into());
-            }
+        if datagram.dont_fragment && !size::fits(packet, datagram, egress.mtu) {
             let kind = ErrorKind::FragmentationNeeded(egress.mtu);
             return Err(Ruling::Answer(kind, DropReason::TooBig));
         }
@@ -270,6 +307,11 @@ impl<'a> Judge<'a> {
         let Some(route) = self.snapshot.routes.lookup(destination).copied() else {
             return Err(Ruling::Answer(ErrorKind::NetworkUnreachable, self.snapshot.no_route()));
         };
+        let is_exempt = route.egress == LinkId::WAN && self.is_exempt(datagram);
+        if route.egress == LinkId::WAN && !is_exempt && self.snapshot.bogons.contains(destination) {
+            let reason = DropReason::DestinationBogon;
+            return Err(Ruling::Answer(ErrorKind::NetworkUnreachable, reason));
+        }
         // Before the policy: what was let in is answered.
         if route.egress == LinkId::WAN
             && let Some(segment) = Segment::read(packet.frame(), datagram)
@@ -278,16 +320,15 @@ impl<'a> Judge<'a> {
         {
             return Ok(Ruling::Relay(relay, self.hop_via(&route, destination)?));
         }
-        if let Err(reason) = self.check_policy(datagram, ingress, route.egress) {
-            return Err(Ruling::Answer(ErrorKind::AdministrativelyProhibited, reason));
-        }
+        let opening = opening(datagram, (ingress, route.egress), datagram.destination);
+        let rule = self.permit(&opening, |reason| self.refused(reason))?;
         let translation = match route.egress {
-            LinkId::WAN if !self.is_exempt(datagram) => Translation::Outbound,
+            LinkId::WAN if !is_exempt => Translation::Outbound,
             _ => Translation::Routed,
         };
         let forward = self.hop_via(&route, destination)?;
         let reverse = self.hop(ingress, datagram.source.address)?;
-        Ok(Ruling::Open(Opening { translation, forward, reverse }))
+        Ok(Ruling::Open(Opening { translation, forward, reverse, rule }))
     }
 
     /// Inside to one of the router's addresses: hairpinned if the address is an external one and something
@@ -304,8 +345,9 @@ impl<'a> Judge<'a> {
                 Err(reason) => return Err(reason.into()),
             }
         }
-        self.check_policy(datagram, packet.ingress, LinkId::LOCAL)?;
-        Ok(Verdict::Punt(PuntReason::Local).into())
+        let ends = (packet.ingress, LinkId::LOCAL);
+        let rule = self.permit(&opening(datagram, ends, datagram.destination), Ruling::from)?;
+        Ok(Ruling::Local(rule))
     }
 
     fn hairpin(
@@ -319,10 +361,11 @@ impl<'a> Judge<'a> {
         }
         let address = internal.0.address;
         let route = *self.snapshot.routes.lookup(address).ok_or(DropReason::NoRoute)?;
+        let rule = self.except(&opening(datagram, (packet.ingress, route.egress), internal.0))?;
         let forward = self.hop_via(&route, address)?;
         let reverse = self.hop(packet.ingress, datagram.source.address)?;
         let translation = Translation::Hairpin(internal);
-        Ok(Ruling::Open(Opening { translation, forward, reverse }))
+        Ok(Ruling::Open(Opening { translation, forward, reverse, rule }))
     }
 
     fn inbound(&self, packet: &PacketBuf, datagram: &Datagram) -> Result<Ruling, Ruling> {
@@ -331,7 +374,11 @@ impl<'a> Judge<'a> {
             return Ok(Verdict::Punt(PuntReason::DhcpClient).into());
         }
         no_group(packet, destination)?;
-        self.snapshot.sources.check_source(ingress, datagram.source.address, destination)?;
+        let source = datagram.source.address;
+        self.snapshot.sources.check_source(ingress, source, destination)?;
+        if self.snapshot.bogons.contains(source) {
+            return Err(DropReason::SourceBogon.into());
+        }
         let nat = &self.snapshot.nat;
         if nat.is_external(datagram.source.address) {
             return Err(DropReason::SourceInternal.into());
@@ -342,18 +389,27 @@ impl<'a> Judge<'a> {
         if datagram.transport == L4::Icmp(IcmpKind::Error) {
             return self.error(packet, datagram);
         }
+        // All that comes to a 1:1 address is its host's.
+        if datagram.transport == L4::Icmp(IcmpKind::Request)
+            && nat.static_at(destination).is_none()
+            && let Some(ruling) = self.ping(datagram)
+        {
+            return ruling;
+        }
         let internal = match self.tables.resolve_external(self.pass, datagram, self.side, nat) {
             Ok(internal) => internal,
-            Err(DropReason::NoMapping) if self.is_answered_ping(datagram) => {
-                return Ok(Verdict::Punt(PuntReason::Local).into());
-            }
-            Err(reason) if self.is_answered_late(packet, datagram) => {
-                return Err(Ruling::AnswerLater(reason));
-            }
-            Err(reason) => return Err(reason.into()),
+            Err(reason) => return self.knock(packet, datagram, reason),
         };
         let address = internal.0.address;
         let route = *self.snapshot.routes.lookup(address).ok_or(DropReason::NoRoute)?;
+        let rule = if datagram.protocol() == Protocol::Esp {
+            let allowed =
+                self.permit(&answered(route.egress, internal.0, datagram.source), Ruling::from);
+            // Strangers are told nothing.
+            allowed.map_err(|_| DropReason::PolicyDenied)?
+        } else {
+            self.except(&opening(datagram, (ingress, route.egress), internal.0))?
+        };
         let forward = self.hop_via(&route, address)?;
         let translation = match Segment::read(packet.frame(), datagram) {
             Some(segment) => {
@@ -364,10 +420,37 @@ impl<'a> Judge<'a> {
             }
             None => Translation::Inbound(internal),
         };
-        let back = self.snapshot.routes.lookup(datagram.source.address);
+        let back = self.snapshot.routes.lookup(source);
         let back = *back.filter(|r| r.egress == LinkId::WAN).ok_or(DropReason::NoRoute)?;
-        let reverse = self.hop_via(&back, datagram.source.address)?;
-        Ok(Ruling::Open(Opening { translation, forward, reverse }))
+        let reverse = self.hop_via(&back, source)?;
+        Ok(Ruling::Open(Opening { translation, forward, reverse, rule }))
+    }
+
+    /// An echo request to the WAN address; `None` if the router leaves it to others.
+    fn ping(&self, datagram: &Datagram) -> Option<Result<Ruling, Ruling>> {
+        let opening = opening(datagram, (LinkId::WAN, LinkId::LOCAL), datagram.destination);
+        let has_host = self.snapshot.nat.has_dmz_for_echo(datagram.destination.address);
+        match self.snapshot.rules.say(&opening, self.now) {
+            Saying::Allowed(rule) => Some(Ok(Ruling::Local(Some(rule)))),
+            Saying::Denied(denial) => (!has_host).then_some(Err(Ruling::Denied(denial))),
+            Saying::Nothing => self.snapshot.wan_ping.then_some(Ok(Ruling::Local(None))),
+        }
+    }
+
+    /// From outside to a port that lets nobody in, for the reason: silence, unless a rule wants the sender told
+    /// that nothing takes it, or all who send a SYN are to hear (RFC 5382 REQ-4).
+    fn knock(
+        &self,
+        packet: &PacketBuf,
+        datagram: &Datagram,
+        reason: DropReason,
+    ) -> Result<Ruling, Ruling> {
+        let opening = opening(datagram, (LinkId::WAN, LinkId::LOCAL), datagram.destination);
+        Err(match self.snapshot.rules.say(&opening, self.now) {
+            Saying::Denied(denial) if reason == DropReason::NoMapping => Ruling::Denied(denial),
+            _ if self.is_answered_late(packet, datagram) => Ruling::AnswerLater(reason),
+            _ => reason.into(),
+        })
     }
 
     /// From the router itself: through the translation if it speaks from a LAN address to the WAN, as it is
@@ -383,9 +466,11 @@ impl<'a> Judge<'a> {
         if !translated {
             return Ok(Ruling::Own(forward));
         }
+        let ends = (LinkId::LOCAL, route.egress);
+        let rule = self.except(&opening(datagram, ends, datagram.destination))?;
         let reverse = NextHop { egress: LinkId::LOCAL, neighbour: NeighbourRef::NONE.to_bits() };
         let translation = Translation::Outbound;
-        Ok(Ruling::Open(Opening { translation, forward, reverse }))
+        Ok(Ruling::Open(Opening { translation, forward, reverse, rule }))
     }
 
     /// Whether the router itself speaks from an external address. Where a lease repeats the address of a
@@ -402,8 +487,8 @@ impl<'a> Judge<'a> {
         if datagram.transport != L4::Icmp(IcmpKind::Error) {
             return Err(DropReason::PolicyDenied.into());
         }
-        let (_, hit) = self.tables.flow_of_error(self.pass, packet, datagram, self.side)?;
-        let flow = hit.value();
+        let nat = &self.snapshot.nat;
+        let (_, flow) = self.tables.flow_of_error(self.pass, packet, datagram, self.side, nat)?;
         let is_exempt = flow.direction() == Direction::Routed
             && flow.destination().address == datagram.destination.address;
         if is_exempt { self.error(packet, datagram) } else { Err(DropReason::PolicyDenied.into()) }
@@ -421,15 +506,36 @@ impl<'a> Judge<'a> {
         if datagram.ttl <= 1 {
             return Err(DropReason::TtlExpired.into());
         }
-        let hit = match self.tables.flow_of_error(self.pass, packet, datagram, self.side) {
-            Ok((_, hit)) => hit,
+        let nat = &self.snapshot.nat;
+        let found = self.tables.flow_of_error(self.pass, packet, datagram, self.side, nat);
+        let flow = match found {
+            Ok((_, flow)) => flow,
             Err(DropReason::IcmpNoSession) => return self.pending_error(packet, datagram),
             Err(reason) => return Err(reason.into()),
         };
-        if hit.value().ingress() != packet.ingress {
+        if flow.ingress() != packet.ingress {
             return Err(DropReason::SourceSpoofed.into());
         }
+        let egress = self.snapshot.link(flow.next_hop().egress);
+        if egress.is_some_and(|egress| {
+            datagram.dont_fragment && !size::fits(packet, datagram, egress.mtu)
+        }) {
+            return Err(DropReason::TooBig.into());
+        }
         Ok(Ruling::Error)
+    }
+
+    /// What becomes of a packet whose flow may not be opened. Its sender is told if it is inside: that policy forbids it
+    /// (RFC 5508 REQ-8), or that it may try later, which ends nothing that it has (RFC 6888 REQ-11b).
+    pub fn refused(&self, reason: DropReason) -> Ruling {
+        let kind = match reason {
+            DropReason::PolicyDenied => ErrorKind::AdministrativelyProhibited,
+            _ if is_shortage(reason) => ErrorKind::HostUnreachable,
+            _ => return reason.into(),
+        };
+        let tells =
+            self.snapshot.icmp_refusals == IcmpRefusals::Answer && self.side == Side::Inside;
+        if tells { Ruling::Answer(kind, reason) } else { reason.into() }
     }
 
     fn routes_to(&self, address: Ipv4Addr, link: LinkId) -> bool {
@@ -447,19 +553,27 @@ impl<'a> Judge<'a> {
         Ok(Ruling::PendingError(error, self.hop_via(&route, destination)?))
     }
 
-    fn check_policy(
+    /// Whether a flow may be opened: the first rule that matches decides, which is then named, else the policy
+    /// between zones, whose refusal becomes what `refuse` makes of it.
+    fn permit(
         &self,
-        datagram: &Datagram,
-        from: LinkId,
-        to: LinkId,
-    ) -> Result<(), DropReason> {
-        self.snapshot.check_policy(&FirstPacket {
-            from: Zone::of(from),
-            to: Zone::of(to),
-            protocol: datagram.protocol(),
-            source: datagram.source,
-            destination: datagram.destination,
-        })
+        opening: &FirstPacket,
+        refuse: impl FnOnce(DropReason) -> Ruling,
+    ) -> Result<Option<RuleId>, Ruling> {
+        let rule = self.except(opening)?;
+        if rule.is_none() {
+            self.snapshot.zones.check(opening.from, opening.to).map_err(refuse)?;
+        }
+        Ok(rule)
+    }
+
+    /// Whether a rule refuses a flow that may be opened without one; which allows it, if one does.
+    fn except(&self, opening: &FirstPacket) -> Result<Option<RuleId>, Ruling> {
+        match self.snapshot.rules.say(opening, self.now) {
+            Saying::Nothing => Ok(None),
+            Saying::Allowed(rule) => Ok(Some(rule)),
+            Saying::Denied(denial) => Err(Ruling::Denied(denial)),
+        }
     }
 
     /// What a LAN may send to everyone: DHCP. A packet to a group that no service here listens to is dropped.
@@ -480,10 +594,6 @@ impl<'a> Judge<'a> {
             && datagram.protocol() == Protocol::Udp
             && datagram.destination.port == DHCP_CLIENT_PORT
             && self.snapshot.nat.static_at(datagram.destination.address).is_none()
-    }
-
-    fn is_answered_ping(&self, datagram: &Datagram) -> bool {
-        self.snapshot.wan_ping && datagram.transport == L4::Icmp(IcmpKind::Request)
     }
 
     fn is_answered_late(&self, packet: &PacketBuf, datagram: &Datagram) -> bool {
@@ -512,6 +622,75 @@ impl<'a> Judge<'a> {
             Some(neighbour) => Ok(NextHop { egress, neighbour: neighbour.to_bits() }),
             None => Err(Verdict::Resolve(egress, address).into()),
         }
+    }
+}
+
+/// Whether a flow is refused for want of room, ports or quota: another time it may be opened.
+pub(crate) fn is_shortage(reason: DropReason) -> bool {
+    matches!(
+        reason,
+        DropReason::HostQuota
+            | DropReason::HostSessions
+            | DropReason::HostRate
+            | DropReason::MappingTableFull
+            | DropReason::PortsExhausted
+            | DropReason::SessionTableFull
+    )
+}
+
+/// Whether a fragment may wait for the rest of its packet: nothing may whose source or destination would have the
+/// whole packet dropped, so that it takes no room from others.
+pub(crate) fn may_wait(
+    snapshot: &Snapshot,
+    packet: &PacketBuf,
+    fragment: &Fragment,
+) -> Result<(), DropReason> {
+    let Fragment { source, destination, .. } = *fragment;
+    if packet.ingress == LinkId::LOCAL {
+        return Err(DropReason::FragmentLocal);
+    }
+    no_group(packet, destination)?;
+    snapshot.sources.check_source(packet.ingress, source, destination)?;
+    if packet.ingress == LinkId::WAN && !may_enter(snapshot, fragment) {
+        return Err(DropReason::PolicyDenied);
+    }
+    Ok(())
+}
+
+/// Whether a packet from outside with these addresses may be for somebody: translated, or as the answer to an
+/// exempt flow.
+fn may_enter(snapshot: &Snapshot, fragment: &Fragment) -> bool {
+    let nat = &snapshot.nat;
+    nat.is_external(fragment.destination)
+        || nat.external.is_some()
+            && nat.exemptions.iter().any(|one| one.joins(fragment.destination, fragment.source))
+}
+
+/// A packet as rules see it, between two links and with the destination that it is to reach.
+fn opening(
+    datagram: &Datagram,
+    (from, to): (LinkId, LinkId),
+    destination: Endpoint,
+) -> FirstPacket {
+    FirstPacket {
+        from: Zone::of(from),
+        to: Zone::of(to),
+        protocol: datagram.protocol() as u8,
+        source: datagram.source,
+        destination,
+        dscp: Some(datagram.tos >> 2),
+    }
+}
+
+/// What comes in by ESP answers what went out, and stands under the policy for that.
+fn answered(lan: LinkId, internal: Endpoint, remote: Endpoint) -> FirstPacket {
+    FirstPacket {
+        from: Zone::of(lan),
+        to: Zone::Wan,
+        protocol: Protocol::Esp as u8,
+        source: internal,
+        destination: remote,
+        dscp: None,
     }
 }
 

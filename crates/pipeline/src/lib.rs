@@ -8,9 +8,10 @@
 //! | verdict | what follows |
 //! |---|---|
 //! | `Forward` | rewritten and addressed: [`Egress::enqueue`] |
-//! | `Reply` | became an ICMP error: back out, past the shaper |
+//! | `Reply`, `Reset` | became an ICMP error or a TCP reset: back out, past the shaper |
 //! | `Punt` | a copy goes to the control thread by [`Rings`] |
 //! | `Resolve` | the same, untouched, to come back when the neighbour is known |
+//! | `Hold` | a fragment: its bytes wait for the rest of their packet, which takes its last fragment's place |
 //! | `Drop` | counted by reason |
 //!
 //! Limits: a batch is one link's; injected packets per batch, ICMP errors per second, buffers in the shapers and
@@ -21,11 +22,15 @@
 
 mod counters;
 mod egress;
+mod ids;
 mod judge;
 mod limit;
 mod mss;
 mod path;
+mod reassembly;
 mod rings;
+mod rules;
+mod size;
 mod snapshot;
 mod step;
 mod unsolicited;
@@ -36,7 +41,10 @@ pub use counters::{Counter, Counters, LINKS_MAX, LinkCounts};
 pub use egress::{Egress, EgressLink, Shapers};
 pub use path::{inbound, local, outbound};
 pub use rings::{Inject, Punted, RING_LEN, Rings};
-pub use snapshot::{LinkFacts, Runtime, Snapshot, WanAddress, configured_forwards, lan_id};
+pub use rules::{PolicyState, RuleBook, RuleId, RuleMatch, RuleOutcome, RulesInForce, Tally};
+pub use snapshot::{
+    LinkFacts, Runtime, Snapshot, WanAddress, configured_forwards, forwards_to, lan_id,
+};
 pub use step::Tag;
 pub use verdict::Verdict;
 pub use worker::Worker;

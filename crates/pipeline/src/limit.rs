@@ -20,9 +20,19 @@ pub struct IcmpLimit {
 impl IcmpLimit {
     /// Whether one more error may leave now.
     pub fn admit(&mut self, now: Instant) -> bool {
+        self.take(now, BURST)
+    }
+
+    /// Whether one more error may leave now that a host can do without: such ones leave half of the burst to the
+    /// others, so that a host beyond its quota can't silence "fragmentation needed".
+    pub fn admit_refusal(&mut self, now: Instant) -> bool {
+        self.take(now, BURST / 2)
+    }
+
+    fn take(&mut self, now: Instant, burst: u64) -> bool {
         let now = now.as_nanos();
         let full_at = self.full_at_nanos.max(now) + COST_NANOS;
-        let admitted = full_at - now <= BURST * COST_NANOS;
+        let admitted = full_at - now <= burst * COST_NANOS;
         if admitted {
             self.full_at_nanos = full_at;
         }
@@ -33,6 +43,16 @@ impl IcmpLimit {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn refusals_leave_room_for_errors_that_matter_more() {
+        let mut limit = IcmpLimit::default();
+        let start = Instant::from_secs(1);
+        let refusals = (0..1000).filter(|_| limit.admit_refusal(start)).count() as u64;
+        assert_eq!(refusals, BURST / 2);
+        let others = (0..1000).filter(|_| limit.admit(start)).count() as u64;
+        assert_eq!(others, BURST - BURST / 2);
+    }
 
     #[test]
     fn a_burst_passes_and_then_the_rate_holds() {

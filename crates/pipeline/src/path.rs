@@ -7,7 +7,7 @@ use packet::{
     Batch, Datagram, DropReason, Instant, LinkId, PacketBuf, Parsed, PuntReason, Side, parse,
 };
 
-use crate::judge::Judge;
+use crate::judge::{self, Judge};
 use crate::snapshot::Snapshot;
 use crate::step::{Step, Tag};
 use crate::verdict::Verdict;
@@ -38,7 +38,7 @@ pub fn local(batch: &mut Batch, worker: &mut Worker, snapshot: &Snapshot, now: I
     run(batch, worker, snapshot, now, Side::Inside);
 }
 
-/// The passes: parse and prefetch buckets; prefetch entries; look up and rewrite. A flow that one packet of
+/// The passes: parse, put fragments together, and prefetch buckets; prefetch entries; look up and rewrite. A flow that one packet of
 /// the batch opens is found by the next, because looking up comes last.
 fn run(batch: &mut Batch, worker: &mut Worker, snapshot: &Snapshot, now: Instant, side: Side) {
     let Worker {
@@ -47,19 +47,32 @@ fn run(batch: &mut Batch, worker: &mut Worker, snapshot: &Snapshot, now: Instant
         participant,
         neighbours,
         limit,
+        ids,
+        reassembler,
         unsolicited,
         counters,
         lanes,
         verdicts,
         tags,
+        rings,
+        log_full_at,
         ..
     } = worker;
     lanes.clear();
     verdicts.clear();
     tags.clear();
     let sessions = tables.sessions();
-    for packet in batch.packets() {
-        let lane = match admit(packet, snapshot) {
+    for packet in batch.packets_mut() {
+        let admitted = admit(packet, snapshot).and_then(|admitted| match admitted {
+            Parsed::Ipv4(datagram) => Ok(datagram),
+            Parsed::Arp(_) => Err(Verdict::Punt(PuntReason::Arp)),
+            Parsed::Fragment(fragment) => {
+                judge::may_wait(snapshot, packet, &fragment)?;
+                reassembler.take(packet, &fragment, now, counters)?;
+                whole(packet)
+            }
+        });
+        let lane = match admitted {
             Ok(datagram) => {
                 let hash = sessions.hash(&SessionKey(datagram.key(side)));
                 sessions.prefetch_bucket(hash);
@@ -81,8 +94,11 @@ fn run(batch: &mut Batch, worker: &mut Worker, snapshot: &Snapshot, now: Instant
         tables,
         neighbours,
         limit,
+        ids,
         unsolicited,
         counters,
+        rings,
+        log_full_at,
         judge,
         snapshot,
         now,
@@ -98,9 +114,9 @@ fn run(batch: &mut Batch, worker: &mut Worker, snapshot: &Snapshot, now: Instant
     }
 }
 
-/// Parses a frame and sorts out what no flow can carry.
+/// Parses a frame and sorts out what is not for the router.
 #[inline]
-fn admit(packet: &PacketBuf, snapshot: &Snapshot) -> Result<Datagram, Verdict> {
+fn admit(packet: &PacketBuf, snapshot: &Snapshot) -> Result<Parsed, Verdict> {
     let parsed = parse(packet.frame(), packet.offload)?;
     if packet.ingress != LinkId::LOCAL {
         let destination = destination_mac(packet.frame());
@@ -109,8 +125,14 @@ fn admit(packet: &PacketBuf, snapshot: &Snapshot) -> Result<Datagram, Verdict> {
             return Err(DropReason::NotForUs.into());
         }
     }
-    match parsed {
+    Ok(parsed)
+}
+
+/// Parses a packet that was put together from fragments: only now its transport header can be read.
+#[cold]
+fn whole(packet: &PacketBuf) -> Result<Datagram, Verdict> {
+    match parse(packet.frame(), packet.offload)? {
         Parsed::Ipv4(datagram) => Ok(datagram),
-        Parsed::Arp(_) => Err(Verdict::Punt(PuntReason::Arp)),
+        Parsed::Arp(_) | Parsed::Fragment(_) => unreachable!("a whole packet was made"),
     }
 }

@@ -8,11 +8,20 @@
 use std::net::Ipv4Addr;
 
 use crossbeam::queue::ArrayQueue;
-use packet::{LinkId, PacketBuf, PuntReason};
+use packet::{LinkId, PacketBuf, PuntReason, SMALL_FRAME_MAX};
+
+use crate::rules::RuleMatch;
 
 /// Frames that may wait for the control thread. At 2 KiB each they are a burst of DHCP, ARP and DNS from a
 /// few hundred hosts at once; more would only delay what is behind.
 pub const RING_LEN: usize = 512;
+
+/// Buffers for frames that came in fragments: big pings, and packets that wait for a neighbour. At 64 KiB each, so
+/// few, because nothing that matters to the router is so long.
+const LARGE_BUFFERS: usize = 16;
+
+/// Matches of rules that may wait for the control thread: those of a burst and of the seconds until it wakes.
+const MATCHES_LEN: usize = 256;
 
 /// A frame for the router itself.
 #[derive(Debug)]
@@ -40,8 +49,10 @@ pub enum Inject {
 #[derive(Debug)]
 pub struct Rings {
     free: ArrayQueue<PacketBuf>,
+    free_large: ArrayQueue<PacketBuf>,
     punt: ArrayQueue<Punted>,
     inject: ArrayQueue<Inject>,
+    matches: ArrayQueue<RuleMatch>,
 }
 
 impl Default for Rings {
@@ -55,27 +66,38 @@ impl Rings {
     #[must_use]
     pub fn new() -> Self {
         let free = ArrayQueue::new(2 * RING_LEN);
-        while free.push(PacketBuf::for_rings()).is_ok() {}
-        Self { free, punt: ArrayQueue::new(RING_LEN), inject: ArrayQueue::new(RING_LEN) }
+        while free.push(PacketBuf::small().for_rings()).is_ok() {}
+        let free_large = ArrayQueue::new(LARGE_BUFFERS);
+        while free_large.push(PacketBuf::large().for_rings()).is_ok() {}
+        let (punt, inject) = (ArrayQueue::new(RING_LEN), ArrayQueue::new(RING_LEN));
+        Self { free, free_large, punt, inject, matches: ArrayQueue::new(MATCHES_LEN) }
     }
 
-    /// Takes an empty buffer.
+    /// Takes an empty buffer for a small frame.
     #[must_use]
     pub fn take(&self) -> Option<PacketBuf> {
         self.free.pop()
     }
 
+    /// Takes an empty buffer for a frame of `len` bytes.
+    #[must_use]
+    pub fn take_for(&self, len: usize) -> Option<PacketBuf> {
+        if len <= SMALL_FRAME_MAX { self.take() } else { self.free_large.pop() }
+    }
+
     /// Gives a buffer back.
     pub fn put(&self, mut packet: PacketBuf) {
         packet.clear();
+        let free = if packet.is_large() { &self.free_large } else { &self.free };
         // The ring has room for every buffer that was ever made, so this can't fail.
-        let _ = self.free.push(packet);
+        let _ = free.push(packet);
     }
 
     /// Buffers that wait in a ring or that someone holds.
     #[must_use]
     pub fn buffers_out(&self) -> usize {
-        self.free.capacity() - self.free.len()
+        let out = |free: &ArrayQueue<PacketBuf>| free.capacity() - free.len();
+        out(&self.free) + out(&self.free_large)
     }
 
     /// Hands a frame to the control thread; `false` if the ring is full.
@@ -110,6 +132,17 @@ impl Rings {
     #[must_use]
     pub fn poll_inject(&self) -> Option<Inject> {
         self.inject.pop()
+    }
+
+    /// Hands a match of a rule to the control thread; `false` if the ring is full.
+    pub fn log(&self, entry: RuleMatch) -> bool {
+        self.matches.push(entry).is_ok()
+    }
+
+    /// Next match of a rule to be written down.
+    #[must_use]
+    pub fn poll_log(&self) -> Option<RuleMatch> {
+        self.matches.pop()
     }
 
     /// Whether the control thread has something to read.

@@ -2,14 +2,14 @@
 
 use std::net::Ipv4Addr;
 
-use config::{Config, Hairpinning, MssClamp, Ping, UnsolicitedSyn, WanMode};
-use firewall::{Action, AddressPolicy, FirstPacket, LinkPolicy, Rule, Zone, ZonePolicy};
+use config::{Config, Hairpinning, IcmpRefusals, MssClamp, Ping, UnsolicitedSyn, WanMode};
+use firewall::{Action, AddressPolicy, Bogons, LinkPolicy, Zone, ZonePolicy};
 use forwarding::{NextHop, Route, Routes};
 use ipnet::Ipv4Net;
 use packet::{DropReason, Endpoint, Internal, LinkId, MacAddr, Protocol};
 
-use crate::judge::{DHCP_CLIENT_PORT, DHCP_SERVER_PORT};
 use crate::mss::HEADERS_LEN;
+use crate::rules::{PolicyState, RulesInForce};
 
 /// Facts about a link.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -53,21 +53,38 @@ impl WanAddress {
 /// The forwards of a configuration whose hosts the configuration itself knows.
 #[must_use]
 pub fn configured_forwards(config: &Config) -> Vec<nat::Forward> {
-    let mut forwards = Vec::new();
-    for (id, forward) in config.forwards.iter().enumerate() {
-        let Some(address) = config.host_address(&forward.to.host) else { continue };
-        let to = Internal(Endpoint::new(address, forward.to.port));
-        let of = |protocol| nat::Forward {
-            protocol,
-            address: forward.address,
-            external: forward.port.clone(),
-            to,
-            id: id as u32,
-        };
-        forwards.extend(forward.protocol.has_tcp().then(|| of(Protocol::Tcp)));
-        forwards.extend(forward.protocol.has_udp().then(|| of(Protocol::Udp)));
-    }
-    forwards
+    let forwards = config.forwards.iter().enumerate();
+    let known = forwards
+        .filter_map(|(id, forward)| Some((id, forward, config.host_address(&forward.to.host)?)));
+    known.flat_map(|(id, forward, host)| forwards_to(config, forward, host, id as u32)).collect()
+}
+
+/// A forward as the translation wants it, once for each protocol; `host` is where its name leads now.
+#[must_use]
+pub fn forwards_to(
+    config: &Config,
+    forward: &config::Forward,
+    host: Ipv4Addr,
+    id: u32,
+) -> Vec<nat::Forward> {
+    let of = |protocol| nat::Forward {
+        protocol,
+        address: forward.address,
+        external: forward.port.clone(),
+        to: Internal(Endpoint::new(host, forward.to.port)),
+        id,
+        sources: (!forward.from.is_empty()).then(|| config.addresses(&forward.from)),
+        hairpin: match forward.hairpin {
+            Hairpinning::On => nat::Hairpin::Allowed,
+            Hairpinning::Off => nat::Hairpin::Refused,
+        },
+    };
+    protocols(forward.protocol).map(of).collect()
+}
+
+fn protocols(protocol: config::ForwardProtocol) -> impl Iterator<Item = Protocol> {
+    let tcp = protocol.has_tcp().then_some(Protocol::Tcp);
+    tcp.into_iter().chain(protocol.has_udp().then_some(Protocol::Udp))
 }
 
 /// What changes while a configuration stays the same.
@@ -81,6 +98,8 @@ pub struct Runtime {
     pub wan: Option<WanAddress>,
     /// Forwards of the configuration and of the day, their names resolved.
     pub forwards: Vec<nat::Forward>,
+    /// What rules counted, and the time for those with a schedule.
+    pub policy: PolicyState,
 }
 
 /// Everything that decisions depend on, immutable.
@@ -94,12 +113,18 @@ pub struct Snapshot {
     pub nat: nat::Policy,
     /// Which source may arrive where.
     pub sources: AddressPolicy,
-    zones: ZonePolicy,
-    rules: Box<[Rule]>,
+    /// Which zone may open flows to which.
+    pub zones: ZonePolicy,
+    /// Exceptions from that.
+    pub rules: RulesInForce,
+    /// What the WAN neither carries nor is asked to carry.
+    pub bogons: Bogons,
     /// Whether the WAN address answers ping.
     pub wan_ping: bool,
     /// Whether hosts inside reach each other by external endpoints.
     pub hairpinning: Hairpinning,
+    /// Whether hosts inside are told that a flow is refused.
+    pub icmp_refusals: IcmpRefusals,
     /// What becomes of SYNs from outside that nobody asked for.
     pub unsolicited_syn: UnsolicitedSyn,
     /// Whether the WAN's address comes by DHCP.
@@ -129,8 +154,10 @@ impl Snapshot {
             nat: policy(config, runtime, external)?,
             sources: sources(config, runtime),
             zones: zones(config),
-            rules: config.policy.rules.iter().filter_map(|r| rule(config, r)).collect(),
+            rules: RulesInForce::build(config, &runtime.policy),
+            bogons: bogons(config, runtime),
             hairpinning: config.nat.hairpinning,
+            icmp_refusals: config.nat.icmp_refusals,
             unsolicited_syn: config.nat.unsolicited_syn,
             wan_ping: config.wan.ping == Ping::Answer,
             wan_dhcp: matches!(config.wan.mode, WanMode::Dhcp(_)),
@@ -172,18 +199,6 @@ impl Snapshot {
     #[must_use]
     pub fn serves_dhcp(&self, link: LinkId) -> bool {
         self.dhcp_servers.get(link.index()).copied().unwrap_or(false)
-    }
-
-    /// Whether a flow may be opened: the first rule that matches decides, else the policy between zones.
-    ///
-    /// # Errors
-    /// [`DropReason::PolicyDenied`] if not.
-    pub fn check_policy(&self, opening: &FirstPacket) -> Result<(), DropReason> {
-        match firewall::first_match(&self.rules, opening) {
-            Some(Action::Allow) => Ok(()),
-            Some(Action::Deny) => Err(DropReason::PolicyDenied),
-            None => self.zones.check(opening.from, opening.to),
-        }
     }
 
     /// Why there is no route: usually because the WAN is down.
@@ -254,34 +269,21 @@ fn zones(config: &Config) -> ZonePolicy {
     zones
 }
 
-fn zone_named(config: &Config, name: &str) -> Option<Zone> {
-    let index = config.lans.iter().position(|lan| lan.name == name)?;
-    Some(Zone::Lan(lan_id(index)))
-}
-
-/// `None` for a rule about a LAN that there is not, which the configuration has excluded.
-fn rule(config: &Config, rule: &config::Rule) -> Option<Rule> {
-    let to = match &rule.to {
-        config::RuleTarget::Anywhere => None,
-        config::RuleTarget::Wan => Some(Zone::Wan),
-        config::RuleTarget::Lan(name) => Some(zone_named(config, name)?),
-    };
-    let protocols = rule.protocol.map(|protocol| {
-        let tcp = protocol.has_tcp().then_some(Protocol::Tcp);
-        tcp.into_iter().chain(protocol.has_udp().then_some(Protocol::Udp)).collect()
+fn bogons(config: &Config, runtime: &Runtime) -> Bogons {
+    if config.wan.bogons == config::Bogons::Pass {
+        return Bogons::none();
+    }
+    let own = runtime.wan.iter().flat_map(|wan| {
+        let routes = wan.routes.iter().flat_map(|(to, gateway)| [*to, Ipv4Net::from(*gateway)]);
+        let further = config.further_addresses().into_iter().map(Ipv4Net::from);
+        std::iter::once(wan.address).chain(routes).chain(further)
     });
-    Some(Rule {
-        action: match rule.action {
-            config::Action::Allow => Action::Allow,
-            config::Action::Refuse => Action::Deny,
-        },
-        from: zone_named(config, &rule.from)?,
-        to,
-        protocols,
-        ports: rule.ports.clone(),
-        source: rule.source,
-        destination: rule.destination,
-    })
+    // What hosts reach untranslated answers them and sends errors. An exemption of everything says nothing about
+    // where the WAN is, and is let pass only outwards.
+    let exempt = config.nat.exemptions.iter().map(|one| one.destination);
+    let exempt = exempt.filter(|net| net.prefix_len() > 0);
+    let passed: Vec<Ipv4Net> = config.wan.bogons_allow.iter().copied().chain(exempt).collect();
+    Bogons::without(&own.collect::<Vec<_>>(), &passed)
 }
 
 fn policy(
@@ -323,10 +325,18 @@ fn policy(
             tcp_opening: timeouts.tcp_opening,
             tcp_closing: timeouts.tcp_closing,
             icmp: timeouts.icmp,
+            other: timeouts.other,
             port_rest: timeouts.port_rest,
         },
-        reserved: nat::ReservedPorts::none()
-            .with(Protocol::Udp, DHCP_SERVER_PORT..=DHCP_CLIENT_PORT),
+        reserved: config.reserved_ports().iter().fold(
+            nat::ReservedPorts::none(),
+            |reserved, taken| {
+                protocols(taken.protocol).fold(reserved, |reserved, protocol| {
+                    reserved.with(protocol, taken.port..=taken.port)
+                })
+            },
+        ),
+        dmz: dmz(config),
         mappings_per_host_max: config.nat.mappings_per_host_max as u32,
         mappings_per_host_max_of: nat::ProtocolQuotas {
             tcp: quotas.tcp.unwrap_or(u32::MAX),
@@ -386,4 +396,14 @@ fn exemptions(one: &config::Exemption) -> Vec<nat::Exemption> {
             tcp.into_iter().chain(udp).map(|protocol| of(Some(protocol))).collect()
         }
     }
+}
+
+/// Echo requests go to the host only where the router leaves them.
+fn dmz(config: &Config) -> Option<nat::Dmz> {
+    let host = config.host_address(config.nat.dmz_host.as_ref()?)?;
+    let echo = match config.wan.ping {
+        Ping::Answer => nat::DmzEcho::Router,
+        Ping::Silent => nat::DmzEcho::Host,
+    };
+    Some(nat::Dmz { host, echo })
 }

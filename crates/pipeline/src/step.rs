@@ -1,22 +1,27 @@
 //! One packet's decision, carried out.
 
+use config::Logging;
 use flow_table::Hash;
 use forwarding::{NeighbourRef, Neighbours};
 use nat::{Engine, NextHop, OpenRequest, Relay, Revalidation, SessionHit, Standing, Tables};
 use packet::gso;
-use packet::header::{ipv4, put_macs, seal_ipv4};
+use packet::header::{ipv4, put_macs, put_u16, seal_ipv4};
 use packet::icmp::{self, ErrorKind};
+use packet::reset;
 use packet::{
-    Datagram, DropReason, Instant, LinkId, MacAddr, PacketBuf, PuntReason, Segment, Side,
+    Datagram, DropReason, Instant, L4, LinkId, MacAddr, PacketBuf, PuntReason, Segment, Side,
 };
 
 use crate::counters::Counters;
-use crate::judge::{Judge, Opening, Passage, Ruling};
+use crate::ids::Identifications;
+use crate::judge::{self, Judge, Opening, Passage, Ruling};
 use crate::limit::IcmpLimit;
-use crate::mss;
+use crate::rings::Rings;
+use crate::rules::{Denial, LOG_PACE, RuleId, RuleMatch, RuleOutcome};
 use crate::snapshot::{LinkFacts, Snapshot};
 use crate::unsolicited::Unsolicited;
 use crate::verdict::Verdict;
+use crate::{mss, size};
 
 /// Whom a packet is queued for: fair queueing is by inside host, then by flow.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -33,8 +38,12 @@ pub(crate) struct Step<'a> {
     pub tables: &'a Tables,
     pub neighbours: &'a Neighbours,
     pub limit: &'a mut IcmpLimit,
+    pub ids: &'a mut Identifications,
     pub unsolicited: &'a mut Unsolicited,
     pub counters: &'a Counters,
+    pub rings: &'a Rings,
+    /// When the log has recovered from what was written.
+    pub log_full_at: &'a mut u64,
     pub judge: Judge<'a>,
     pub snapshot: &'a Snapshot,
     pub now: Instant,
@@ -70,11 +79,19 @@ impl<'a> Step<'a> {
         datagram: &Datagram,
         hit: SessionHit<'a>,
     ) -> Result<SessionHit<'a>, Verdict> {
-        if self.judge.standing(&hit) == Standing::Void {
-            return match self.engine.void(self.judge.pass, &hit, self.now) {
-                Revalidation::Drop(reason) => Err(reason.into()),
-                Revalidation::Current | Revalidation::Gone => self.open(packet, datagram),
-            };
+        match self.judge.standing(datagram, &hit) {
+            // The next packet of the other direction will tell.
+            None => return Ok(hit),
+            Some(Standing::Void) if self.judge.shuts_out(datagram, &hit) => {
+                return Err(self.shut_out(packet, datagram, &hit));
+            }
+            Some(Standing::Void) => {
+                return match self.engine.void(self.judge.pass, &hit, self.now) {
+                    Revalidation::Drop(reason) => Err(reason.into()),
+                    Revalidation::Current | Revalidation::Gone => self.open(packet, datagram),
+                };
+            }
+            Some(Standing::Agrees | Standing::Condemned | Standing::Waits) => {}
         }
         match self.engine.revalidate(self.judge.pass, &hit, &self.snapshot.nat, self.now) {
             Revalidation::Current => {
@@ -83,6 +100,23 @@ impl<'a> Step<'a> {
             }
             Revalidation::Gone => self.open(packet, datagram),
             Revalidation::Drop(reason) => Err(reason.into()),
+        }
+    }
+
+    /// Refuses a packet of a flow from outside that rules now forbid. The flow stays, mute, until its time is over:
+    /// without it the host's next packet would open one outwards, by which the stranger were in again.
+    fn shut_out(
+        &mut self,
+        packet: &mut PacketBuf,
+        datagram: &Datagram,
+        hit: &SessionHit<'a>,
+    ) -> Verdict {
+        if hit.side() == 1 {
+            return DropReason::RuleDenied.into();
+        }
+        match self.judge.first(packet, datagram) {
+            Ruling::Open(_) => DropReason::RuleDenied.into(),
+            ruling => self.refuse(packet, datagram, ruling),
         }
     }
 
@@ -131,6 +165,8 @@ impl<'a> Step<'a> {
         }
         flow.apply(packet, datagram);
         put_macs(packet.frame_mut(), mac, egress.mac);
+        size::fit(packet, datagram, egress.mtu);
+        self.ids.renumber(packet, datagram);
         Verdict::Forward(link)
     }
 
@@ -149,6 +185,9 @@ impl<'a> Step<'a> {
             frame[l3 + ipv4::TTL] = 2;
             seal_ipv4(frame, l3, l4 - l3);
         }
+        if let Some(mss_max) = self.snapshot.mss_max(packet.ingress, LinkId::LOCAL) {
+            mss::clamp(packet, datagram, mss_max);
+        }
         hit.value().apply(packet, datagram);
         Verdict::Punt(PuntReason::Local)
     }
@@ -158,9 +197,10 @@ impl<'a> Step<'a> {
     fn note(&self, packet: &PacketBuf, datagram: &Datagram, hit: SessionHit<'a>) {
         let (bytes, packets) = gso::wire_size(packet, datagram.headers_len());
         let (bytes, packets) = (bytes as u64, packets as u64);
-        match Segment::read(packet.frame(), datagram) {
-            Some(segment) => nat::touch_tcp(&hit, &segment, self.now, bytes, packets),
-            None => hit.value().touch(self.now, bytes, packets),
+        match (Segment::read(packet.frame(), datagram), datagram.transport) {
+            (Some(segment), _) => nat::touch_tcp(&hit, &segment, self.now, bytes, packets),
+            (None, L4::Sctp(chunk)) => nat::touch_sctp(&hit, chunk, self.now, bytes, packets),
+            (None, _) => hit.value().touch(self.now, bytes, packets),
         }
     }
 
@@ -178,34 +218,90 @@ impl<'a> Step<'a> {
 
     fn open_flow(
         &mut self,
-        packet: &PacketBuf,
+        packet: &mut PacketBuf,
         datagram: &Datagram,
         opening: Opening,
     ) -> Result<SessionHit<'a>, Verdict> {
-        let Opening { translation, forward, reverse } = opening;
+        let Opening { translation, forward, reverse, rule } = opening;
         let (ingress, segment) = (packet.ingress, Segment::read(packet.frame(), datagram));
         let request = OpenRequest { datagram, segment, ingress, translation, forward, reverse };
-        let opened = self.engine.open(self.judge.pass, &request, &self.snapshot.nat, self.now)?;
-        self.counters.opened.add(1);
-        Ok(opened)
+        match self.engine.open(self.judge.pass, &request, &self.snapshot.nat, self.now) {
+            Ok(opened) => {
+                self.counters.opened.add(1);
+                self.note_allowed(datagram, ingress, rule);
+                Ok(opened)
+            }
+            Err(reason) => {
+                self.counters.refused.add(u64::from(judge::is_shortage(reason)));
+                Err(self.refuse(packet, datagram, self.judge.refused(reason)))
+            }
+        }
+    }
+
+    fn note_allowed(&mut self, datagram: &Datagram, ingress: LinkId, rule: Option<RuleId>) {
+        let Some(rule) = rule else { return };
+        if self.snapshot.rules.note_allowed(rule, self.now) == Logging::On {
+            self.log(datagram, ingress, rule, RuleOutcome::Allowed);
+        }
+    }
+
+    /// Carries a rule's refusal out: a reset for TCP, so that the program gives up at once, else ICMP.
+    fn deny(&mut self, packet: &mut PacketBuf, datagram: &Datagram, denial: Denial) -> Verdict {
+        if self.snapshot.rules.note_denied(&denial) == Logging::On {
+            let outcome = match denial.reason {
+                DropReason::RuleRate => RuleOutcome::Limited,
+                _ => RuleOutcome::Refused,
+            };
+            self.log(datagram, packet.ingress, denial.rule, outcome);
+        }
+        match datagram.transport {
+            _ if !denial.is_told => denial.reason.into(),
+            L4::Tcp { .. } => self.reset(packet, datagram, denial.reason),
+            _ => {
+                let kind = ErrorKind::AdministrativelyProhibited;
+                self.reply(packet, datagram, kind, denial.reason)
+            }
+        }
+    }
+
+    /// Hands a match to the control thread, which writes it down; what comes too fast is only counted.
+    fn log(&mut self, datagram: &Datagram, ingress: LinkId, rule: RuleId, outcome: RuleOutcome) {
+        let entry = RuleMatch {
+            index: self.snapshot.rules.index_of(rule),
+            outcome,
+            ingress,
+            protocol: datagram.protocol() as u8,
+            source: datagram.source,
+            destination: datagram.destination,
+        };
+        if LOG_PACE.admits(*self.log_full_at, self.now) && self.rings.log(entry) {
+            *self.log_full_at = LOG_PACE.spend(*self.log_full_at, self.now);
+        } else {
+            self.counters.unlogged.add(1);
+        }
     }
 
     /// Carries out a ruling that opens no flow.
     fn refuse(&mut self, packet: &mut PacketBuf, datagram: &Datagram, ruling: Ruling) -> Verdict {
         match ruling {
             Ruling::Final(verdict) => verdict,
+            Ruling::Local(rule) => {
+                self.note_allowed(datagram, packet.ingress, rule);
+                Verdict::Punt(PuntReason::Local)
+            }
+            Ruling::Denied(denial) => self.deny(packet, datagram, denial),
             Ruling::Answer(kind, otherwise) => self.reply(packet, datagram, kind, otherwise),
+            Ruling::Own(hop) => self.send_own(packet, datagram, hop),
             Ruling::AnswerLater(reason) => {
                 self.unsolicited.push(packet, datagram, self.now);
                 reason.into()
             }
-            Ruling::Own(hop) => self.address(packet, hop),
             Ruling::Error => self.translate_error(packet, datagram),
             Ruling::Relay(relay, hop) => self.relay(packet, datagram, &relay, hop),
             Ruling::PendingError(error, hop) => {
                 packet.set_len(datagram.end as usize);
                 error.apply(packet, datagram);
-                self.address(packet, hop)
+                self.address(packet, datagram, hop)
             }
             Ruling::Open(_) => unreachable!("the caller opens flows"),
         }
@@ -214,14 +310,14 @@ impl<'a> Step<'a> {
     /// Rewrites a segment of a connection from outside that is not open yet. Until the neighbour is
     /// known the packet stays untouched, and nothing is noted.
     fn relay(
-        &self,
+        &mut self,
         packet: &mut PacketBuf,
         datagram: &Datagram,
         relay: &Relay,
         hop: NextHop,
     ) -> Verdict {
         packet.set_len(datagram.end as usize);
-        let verdict = self.address(packet, hop);
+        let verdict = self.address(packet, datagram, hop);
         if verdict != Verdict::Forward(hop.egress) {
             return verdict;
         }
@@ -229,6 +325,7 @@ impl<'a> Step<'a> {
             mss::clamp(packet, datagram, mss_max);
         }
         relay.apply(packet, datagram);
+        self.ids.renumber(packet, datagram);
         self.tables.note(relay);
         self.counters.relayed.add(1);
         verdict
@@ -237,21 +334,40 @@ impl<'a> Step<'a> {
     /// Translates an ICMP error by the flow of the packet that it embeds.
     fn translate_error(&mut self, packet: &mut PacketBuf, datagram: &Datagram) -> Verdict {
         packet.set_len(datagram.end as usize);
-        match self.tables.translate_error(self.judge.pass, packet, datagram, self.side) {
+        let nat = &self.snapshot.nat;
+        match self.tables.translate_error(self.judge.pass, packet, datagram, self.side, nat) {
             Ok(hop) if hop.egress == LinkId::LOCAL => Verdict::Punt(PuntReason::Local),
-            Ok(hop) => self.address(packet, hop),
+            Ok(hop) => self.address(packet, datagram, hop),
             Err(reason) => reason.into(),
         }
     }
 
+    /// Sends the router's own packet on. Whoever made a packet may cut it, even if nobody else may.
+    fn send_own(&mut self, packet: &mut PacketBuf, datagram: &Datagram, hop: NextHop) -> Verdict {
+        let mtu = self.snapshot.link(hop.egress).map_or(u16::MAX, |egress| egress.mtu);
+        if datagram.dont_fragment && !size::fits(packet, datagram, mtu) {
+            let (l3, l4) = (usize::from(datagram.l3), usize::from(datagram.l4));
+            let frame = packet.frame_mut();
+            put_u16(frame, l3 + ipv4::FRAGMENT, 0);
+            seal_ipv4(frame, l3, l4 - l3);
+            self.ids.number(packet, datagram);
+        }
+        if let Some(mss_max) = self.snapshot.mss_max(LinkId::LOCAL, hop.egress) {
+            mss::clamp(packet, datagram, mss_max);
+        }
+        self.address(packet, datagram, hop)
+    }
+
     /// Writes the MAC addresses of a packet that is otherwise ready.
-    fn address(&self, packet: &mut PacketBuf, hop: NextHop) -> Verdict {
+    fn address(&mut self, packet: &mut PacketBuf, datagram: &Datagram, hop: NextHop) -> Verdict {
         let Some(egress) = self.snapshot.link(hop.egress) else {
             return DropReason::LinkDown.into();
         };
         match self.neighbours.resolve(NeighbourRef::from_bits(hop.neighbour)) {
             Some(mac) => {
                 put_macs(packet.frame_mut(), mac, egress.mac);
+                size::fit(packet, datagram, egress.mtu);
+                self.ids.renumber(packet, datagram);
                 Verdict::Forward(hop.egress)
             }
             None => DropReason::NeighbourUnresolved.into(),
@@ -269,11 +385,37 @@ impl<'a> Step<'a> {
         let Some((mac, address)) = self.judge.answers_from(packet, datagram) else {
             return otherwise.into();
         };
-        if !self.limit.admit(self.now) {
+        let is_refusal = judge::is_shortage(otherwise) || otherwise == DropReason::PolicyDenied;
+        let admitted = if is_refusal {
+            self.limit.admit_refusal(self.now)
+        } else {
+            self.limit.admit(self.now)
+        };
+        if !admitted {
             return DropReason::IcmpRateLimited.into();
         }
         icmp::answer(packet, datagram, kind, mac, address);
+        self.counters.link(packet.ingress).answered[otherwise.index()].add(1);
         Verdict::Reply(kind)
+    }
+
+    /// Turns a segment into the reset that answers it, if one may be sent.
+    fn reset(
+        &mut self,
+        packet: &mut PacketBuf,
+        datagram: &Datagram,
+        otherwise: DropReason,
+    ) -> Verdict {
+        let link = self.snapshot.link(packet.ingress);
+        let Some(link) = link.filter(|_| reset::may_answer(packet.frame(), datagram)) else {
+            return otherwise.into();
+        };
+        if !self.limit.admit(self.now) {
+            return DropReason::IcmpRateLimited.into();
+        }
+        reset::answer(packet, datagram, link.mac);
+        self.counters.link(packet.ingress).answered[otherwise.index()].add(1);
+        Verdict::Reset
     }
 }
 

@@ -11,8 +11,10 @@ use packet::{BATCH_MAX, Batch, DropReason, Instant, LinkId, PacketBuf, Parsed, P
 
 use crate::counters::Counters;
 use crate::egress::Egress;
+use crate::ids::Identifications;
 use crate::limit::IcmpLimit;
 use crate::path::{self, Lane};
+use crate::reassembly::Reassembler;
 use crate::rings::{Inject, Punted, Rings};
 use crate::snapshot::Snapshot;
 use crate::step::Tag;
@@ -33,12 +35,16 @@ pub struct Worker {
     pub(crate) participant: Participant,
     pub(crate) neighbours: Arc<Neighbours>,
     pub(crate) limit: IcmpLimit,
+    pub(crate) ids: Identifications,
+    pub(crate) reassembler: Reassembler,
     pub(crate) unsolicited: Unsolicited,
     pub(crate) lanes: Vec<Lane>,
     pub(crate) verdicts: Vec<Verdict>,
     pub(crate) tags: Vec<Tag>,
     pub(crate) counters: Arc<Counters>,
-    rings: Arc<Rings>,
+    pub(crate) rings: Arc<Rings>,
+    /// See [`Step::log_full_at`](crate::step::Step::log_full_at).
+    pub(crate) log_full_at: u64,
     one: Batch,
     /// The WAN address under which packets were last sent on.
     wan: Option<Ipv4Addr>,
@@ -50,12 +56,14 @@ impl Worker {
     /// # Errors
     /// If the epoch domain has no place for one more participant.
     pub fn new(
-        engine: Engine,
+        mut engine: Engine,
         tables: Tables,
         neighbours: Arc<Neighbours>,
         rings: Arc<Rings>,
     ) -> Result<Self, flow_table::ParticipantsExhausted> {
         Ok(Self {
+            ids: Identifications::new(&mut engine),
+            reassembler: Reassembler::new(engine.secret()),
             engine,
             participant: tables.domain().participant()?,
             tables,
@@ -67,6 +75,7 @@ impl Worker {
             tags: Vec::with_capacity(BATCH_MAX),
             counters: Arc::new(Counters::default()),
             rings,
+            log_full_at: 0,
             one: Batch::new(),
             wan: None,
         })
@@ -136,7 +145,7 @@ impl Worker {
                     egress.enqueue(packet, self.tags[index], now, &self.counters);
                     continue;
                 }
-                Verdict::Reply(_) => {
+                Verdict::Reply(_) | Verdict::Reset => {
                     counts.replied.add(1);
                     packet.egress = packet.ingress;
                     egress.send_now(packet, &self.counters);
@@ -146,6 +155,7 @@ impl Worker {
                 Verdict::Resolve(link, address) => {
                     self.punt(&packet, PuntReason::NeighbourMissing, Some((link, address)));
                 }
+                Verdict::Hold => counts.held.add(1),
                 Verdict::Drop(reason) => self.counters.count_drop(packet.ingress, reason),
             }
             egress.recycle(packet);
@@ -166,7 +176,9 @@ impl Worker {
                 }),
                 None => self.copy_punt(packet, Some(&datagram), reason, wanted),
             },
-            Ok(Parsed::Arp(_)) | Err(_) => self.copy_punt(packet, None, reason, wanted),
+            Ok(Parsed::Arp(_) | Parsed::Fragment(_)) | Err(_) => {
+                self.copy_punt(packet, None, reason, wanted)
+            }
         };
         match outcome {
             Ok(()) => self.counters.link(packet.ingress).punted[reason.index()].add(1),
@@ -181,7 +193,7 @@ impl Worker {
         reason: PuntReason,
         wanted: Option<(LinkId, Ipv4Addr)>,
     ) -> Result<(), DropReason> {
-        let mut copy = self.rings.take().ok_or(DropReason::PuntRingFull)?;
+        let mut copy = self.rings.take_for(packet.len()).ok_or(DropReason::PuntRingFull)?;
         if !copy.copy_from(packet.frame()) {
             self.rings.put(copy);
             return Err(DropReason::PuntTooLarge);
@@ -248,6 +260,12 @@ impl Worker {
         self.one = one;
     }
 
+    /// Packets whose fragments wait for their rest; those in pieces that were refused count until their time is over.
+    #[must_use]
+    pub fn packets_waiting(&self) -> usize {
+        self.reassembler.waiting()
+    }
+
     /// When [`Self::answer_unsolicited`] has something to do.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Instant> {
@@ -263,9 +281,10 @@ impl Worker {
         }
     }
 
-    /// Expires a bounded number of sessions; to be called once per batch and when idle. Returns
-    /// whether there was more to do.
+    /// Expires a bounded number of sessions, and fragments whose rest did not come; to be called once per batch and
+    /// when idle. Returns whether there was more to do.
     pub fn expire(&mut self, snapshot: &Snapshot, now: Instant) -> bool {
+        self.reassembler.expire(now, &self.counters);
         let pass = self.participant.pass();
         self.engine.expire(&pass, now, &snapshot.nat.timeouts, EXPIRE_BUDGET)
     }

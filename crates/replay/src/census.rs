@@ -22,10 +22,13 @@ pub(crate) struct Census {
 
 impl Census {
     pub(crate) fn count(&mut self, frame: &[u8]) {
-        if let Ok(Parsed::Ipv4(datagram)) = parse(frame, Offload::NONE) {
-            *self.sources.entry(datagram.source.address).or_default() += 1;
-            *self.destinations.entry(datagram.destination.address).or_default() += 1;
-        }
+        let (source, destination) = match parse(frame, Offload::NONE) {
+            Ok(Parsed::Ipv4(datagram)) => (datagram.source.address, datagram.destination.address),
+            Ok(Parsed::Fragment(fragment)) => (fragment.source, fragment.destination),
+            Ok(Parsed::Arp(_)) | Err(_) => return,
+        };
+        *self.sources.entry(source).or_default() += 1;
+        *self.destinations.entry(destination).or_default() += 1;
     }
 
     /// A configuration in which most frames of the capture find their way if they arrive on `side`.
@@ -76,6 +79,7 @@ fn text(side: Side, lan: Ipv4Addr, wan: Ipv4Addr) -> String {
         r#"
 [wan]
 link = "wan0"
+bogons = "pass"
 mode = "static"
 address = "{wan}/24"
 gateway = "{gateway}"

@@ -13,8 +13,8 @@ use ipnet::Ipv4Net;
 use nat::Tables;
 use packet::{BATCH_MAX, Batch, Instant, LinkId, MacAddr, Offload, Offloads, PacketBuf, Pool};
 use pipeline::{
-    Counters, Egress, EgressLink, Inject, LinkFacts, Punted, Rings, Runtime, Shapers, Snapshot,
-    WanAddress, Worker, configured_forwards, lan_id,
+    Counters, Egress, EgressLink, Inject, LinkFacts, PolicyState, Punted, Rings, Runtime, Shapers,
+    Snapshot, WanAddress, Worker, configured_forwards, lan_id,
 };
 
 /// Receive buffers: one batch, and one that is being answered.
@@ -78,6 +78,7 @@ impl Router {
             links: facts.collect(),
             wan: WanAddress::of_static(config).or_else(|| lease(config)),
             forwards: configured_forwards(config),
+            policy: PolicyState::default(),
         };
         let snapshot = Snapshot::build(config, &runtime).context("forwards")?;
         let arp = ArpMachine::new(arp_links(config, &runtime), now);
@@ -184,7 +185,8 @@ impl Router {
             if released.resolution != Resolution::Resolved {
                 continue;
             }
-            let Some(mut packet) = self.stock.rings.take() else { continue };
+            let len = released.frame.frame.len();
+            let Some(mut packet) = self.stock.rings.take_for(len) else { continue };
             packet.ingress = released.frame.ingress;
             let fits = packet.copy_from(&released.frame.frame);
             debug_assert!(fits, "it came from a buffer of the rings");

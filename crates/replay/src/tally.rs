@@ -25,6 +25,12 @@ pub struct Tally {
     pub punted: BTreeMap<&'static str, u64>,
     /// Frames dropped, by reason.
     pub dropped: BTreeMap<&'static str, u64>,
+    /// Fragments whose packet became whole, and was counted in the place of its last fragment.
+    pub reassembled: u64,
+    /// Fragments that wait for the rest of their packet.
+    pub waiting: u64,
+    /// Frames that leave beyond one for each that is forwarded, because packets were cut into fragments.
+    pub fragments_added: u64,
     /// Frames that left, replies included.
     pub sent: u64,
     /// Their bytes.
@@ -50,6 +56,9 @@ impl Tally {
             let counts = router.counters.link(link);
             self.forwarded += counts.forwarded.load();
             self.replied += counts.replied.load();
+            self.reassembled += counts.reassembled.load();
+            self.waiting += counts.waiting();
+            self.fragments_added += counts.fragments_added.load();
             add(&mut self.dropped, DropReason::ALL, &counts.dropped, DropReason::name);
             let by_egress = &counts.dropped_by_egress;
             add(&mut self.dropped_by_shaper, DropReason::ALL, by_egress, DropReason::name);
@@ -81,6 +90,9 @@ impl Tally {
         self.bytes += other.bytes;
         self.forwarded += other.forwarded;
         self.replied += other.replied;
+        self.reassembled += other.reassembled;
+        self.waiting += other.waiting;
+        self.fragments_added += other.fragments_added;
         merge(&mut self.punted, &other.punted);
         merge(&mut self.dropped, &other.dropped);
         self.sent += other.sent;
@@ -92,16 +104,18 @@ impl Tally {
         self.faults.extend_from_slice(&other.faults);
     }
 
-    /// What does not add up, if anything: every frame has one verdict, every frame to be sent left or was
+    /// What does not add up, if anything: every frame has one verdict or is part of another's, every frame to be sent left or was
     /// dropped by a shaper, every buffer came home.
     #[must_use]
     pub fn violation(&self) -> Option<String> {
         let mut faults = self.faults.clone();
-        let verdicts = self.forwarded + self.replied + sum(&self.punted) + sum(&self.dropped);
+        let held = self.reassembled + self.waiting;
+        let verdicts =
+            self.forwarded + self.replied + sum(&self.punted) + sum(&self.dropped) + held;
         if self.frames != verdicts {
             faults.push(format!("{} frames in, {verdicts} accounted for", self.frames));
         }
-        let to_send = self.forwarded + self.replied;
+        let to_send = self.forwarded + self.replied + self.fragments_added;
         let left = self.sent + sum(&self.dropped_by_shaper);
         if to_send != left {
             faults.push(format!("{to_send} frames to send, {left} sent or dropped by a shaper"));
@@ -114,8 +128,13 @@ impl fmt::Display for Tally {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { frames, forwarded, replied, sent, flows_opened, .. } = self;
         let (punted, dropped) = (sum(&self.punted), sum(&self.dropped));
+        let held = self.reassembled + self.waiting;
         write!(f, "{frames} in = {forwarded} forwarded + {replied} replied + {punted} punted")?;
-        write!(f, " + {dropped} dropped; {sent} sent; {flows_opened} flows")
+        write!(f, " + {dropped} dropped")?;
+        if held > 0 {
+            write!(f, " + {held} parts of packets in fragments")?;
+        }
+        write!(f, "; {sent} sent; {flows_opened} flows")
     }
 }
 

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::time::Duration;
 
-use etherparse::{PacketBuilder, SlicedPacket};
+use etherparse::{Ipv4Header, PacketBuilder, SlicedPacket};
 use link::{CaptureWriter, Direction, read_frames};
 use pcap_file::DataLink;
 use pcap_file::pcap::{PcapHeader, PcapPacket, PcapWriter};
@@ -73,6 +73,54 @@ fn frames_from_the_lan_are_forwarded_answered_and_dropped() {
     assert_eq!(run["dropped"]["source-spoofed"], 1, "the answer comes from the wrong side");
     assert_eq!(run["dropped"]["ethernet-truncated"], 1);
     assert_eq!(run["flows_opened"], 2);
+    assert_eq!(report["violation"], Value::Null);
+}
+
+/// The part of a frame's IP payload from `begin` to `end`, as a fragment.
+fn part(frame: &[u8], begin: usize, end: usize) -> Vec<u8> {
+    let (mut header, payload) = Ipv4Header::from_slice(&frame[14..]).unwrap();
+    let end = end.min(payload.len());
+    header.dont_fragment = false;
+    header.more_fragments = end < payload.len();
+    header.fragment_offset = ((begin / 8) as u16).try_into().unwrap();
+    header.total_len = (header.header_len() + end - begin) as u16;
+    header.header_checksum = header.calc_header_checksum();
+    let mut part = frame[..14].to_vec();
+    header.write_raw(&mut part).unwrap();
+    part.extend_from_slice(&payload[begin..end]);
+    part
+}
+
+#[test]
+fn fragments_are_accounted_for_whole_or_not() {
+    let folder = TempDir::new().unwrap();
+    let mut big = Vec::new();
+    PacketBuilder::ethernet2([2, 0, 0, 0, 0, 9], [2, 0, 0, 0, 0, 8])
+        .ipv4(HOST, SERVER, 64)
+        .udp(5000, 4000)
+        .write(&mut big, &[7; 4000])
+        .unwrap();
+    let mut other = big.clone();
+    other[14 + 5] = 99;
+    let frames = [
+        part(&big, 2960, 4008),
+        part(&big, 0, 1480),
+        part(&big, 1480, 2960),
+        part(&other, 0, 1480),
+        part(&other, 1472, 2952),
+        part(&other, 2960, 4008),
+        // Waits to the end.
+        part(&big, 0, 1480),
+    ];
+    let path = capture(&folder, "a.pcapng", &frames);
+    let report = json(&replay(&["--from", "lan", "--json"], &path));
+    let run = &report["runs"][0];
+    assert_eq!((&run["forwarded"], &run["sent"]), (&1.into(), &3.into()), "{run}");
+    assert_eq!((&run["reassembled"], &run["waiting"]), (&2.into(), &1.into()));
+    assert_eq!(
+        (&run["fragments_added"], &run["dropped"]["fragment-overlap"]),
+        (&2.into(), &3.into())
+    );
     assert_eq!(report["violation"], Value::Null);
 }
 

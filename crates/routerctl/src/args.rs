@@ -53,6 +53,11 @@ pub(crate) enum Noun {
         #[command(subcommand)]
         verb: WanVerb,
     },
+    /// Rules of the firewall.
+    Rule {
+        #[command(subcommand)]
+        verb: RuleVerb,
+    },
     /// What was dropped and why.
     Drops,
     /// The DNS forwarder: counters, or `flush`.
@@ -87,6 +92,12 @@ pub(crate) enum ForwardVerb {
         port: PortRange,
         /// Address or name inside, with a port unless it stays the same.
         to: ForwardTarget,
+        /// Who may use it: addresses, prefixes, ranges, names or @set; may be given several times.
+        #[arg(long)]
+        from: Vec<String>,
+        /// Hosts inside may not use it by the WAN address.
+        #[arg(long)]
+        no_hairpin: bool,
     },
     /// Close one: `remove tcp 8080`.
     Remove {
@@ -135,7 +146,7 @@ pub(crate) enum FlowVerb {
 /// Conditions on sessions; all that are given must hold.
 #[derive(clap::Args, Debug)]
 pub(crate) struct Filter {
-    /// tcp, udp or icmp.
+    /// Transport or tunnel protocol.
     #[arg(long)]
     protocol: Option<TransportWord>,
     /// Host inside, by address or name.
@@ -157,6 +168,15 @@ enum TransportWord {
     Tcp,
     Udp,
     Icmp,
+    #[value(name = "udplite")]
+    UdpLite,
+    Sctp,
+    Gre,
+    Esp,
+    #[value(name = "ipip")]
+    IpIp,
+    #[value(name = "6in4")]
+    SixInFour,
 }
 
 impl Filter {
@@ -166,6 +186,12 @@ impl Filter {
                 TransportWord::Tcp => Transport::Tcp,
                 TransportWord::Udp => Transport::Udp,
                 TransportWord::Icmp => Transport::Icmp,
+                TransportWord::UdpLite => Transport::UdpLite,
+                TransportWord::Sctp => Transport::Sctp,
+                TransportWord::Gre => Transport::Gre,
+                TransportWord::Esp => Transport::Esp,
+                TransportWord::IpIp => Transport::IpIp,
+                TransportWord::SixInFour => Transport::SixInFour,
             }),
             host: self.host.clone(),
             remote: self.remote,
@@ -189,6 +215,12 @@ pub(crate) enum WanVerb {
     Renew,
     /// Give the lease back and stay without one until `renew`.
     Release,
+}
+
+#[derive(Subcommand, Debug)]
+pub(crate) enum RuleVerb {
+    /// All rules in the order in which they are tried, with what each did.
+    List,
 }
 
 #[derive(Subcommand, Debug)]
@@ -283,7 +315,10 @@ mod tests {
             "forward list",
             "forward add tcp 8080 10.0.0.5:80",
             "forward add udp 27000-27015 minecraft",
+            "forward add tcp 443 web --from @office --from 203.0.113.0/24 --no-hairpin",
             "forward remove tcp 8080",
+            "rule list",
+            "--json rule list",
             "lease list",
             "lease reserve 2:8:20:a:b:1 10.0.0.5 --name web",
             "lease release 10.0.0.5",

@@ -3,12 +3,12 @@
 use anyhow::Context;
 use ctl_api::{
     Client, Dns, Drop, Flow, Forward, ForwardSpec, Host, Killed, Lease, Reloaded, Reservation,
-    Shaper, Status, Wan,
+    Rule, Shaper, Status, Wan,
 };
 use serde::Serialize;
 
 use crate::args::{
-    Args, ConfigVerb, DnsVerb, FlowVerb, ForwardVerb, HostVerb, LeaseVerb, Noun, WanVerb,
+    Args, ConfigVerb, DnsVerb, FlowVerb, ForwardVerb, HostVerb, LeaseVerb, Noun, RuleVerb, WanVerb,
 };
 use crate::render;
 
@@ -44,6 +44,9 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<String> {
             };
             show.text(wan, |wan: &Wan| render::wan(wan))
         }
+        Noun::Rule { verb: RuleVerb::List } => {
+            show.text(client.get("/v1/rules"), |rules: &Vec<Rule>| render::rules(rules))
+        }
         Noun::Drops => show.text(client.get("/v1/drops"), |drops: &Vec<Drop>| render::drops(drops)),
         Noun::Dns { verb } => {
             let dns = match verb {
@@ -67,8 +70,14 @@ fn forward(client: &mut Client, verb: &ForwardVerb, show: Show) -> anyhow::Resul
         ForwardVerb::List => {
             show.text(client.get("/v1/forwards"), |all: &Vec<Forward>| render::forwards(all))
         }
-        ForwardVerb::Add { protocol, port, to } => {
-            let spec = ForwardSpec { protocol: *protocol, port: *port, to: to.clone() };
+        ForwardVerb::Add { protocol, port, to, from, no_hairpin } => {
+            let spec = ForwardSpec {
+                protocol: *protocol,
+                port: *port,
+                to: to.clone(),
+                from: from.clone(),
+                hairpin: !no_hairpin,
+            };
             show.text(client.post("/v1/forwards", &spec), one("open"))
         }
         ForwardVerb::Remove { protocol, port } => {

@@ -2,7 +2,9 @@
 
 use std::fmt::Write;
 
-use ctl_api::{Direction, Dns, Drop, Flow, Forward, Host, Lease, Reloaded, Shaper, Status, Wan};
+use ctl_api::{
+    Direction, Dns, Drop, Flow, Forward, Host, Lease, Reloaded, Rule, Shaper, Status, Wan,
+};
 
 use crate::table::{Table, known, short, span};
 
@@ -61,6 +63,10 @@ pub(crate) fn status(status: &Status) -> String {
         flows.mappings
     );
     line!(text, "drops    {} (routerctl drops says why)", short(status.drops_total));
+    if let Some(dmz) = &status.dmz_host {
+        let ping = if dmz.ping { ", pings too" } else { "" };
+        line!(text, "dmz      {} ({}) gets what nothing else takes{ping}", dmz.host, dmz.address);
+    }
     for shaper in &status.shapers {
         line!(text, "{:<8} {}", shaper.direction, shaped(shaper));
     }
@@ -149,6 +155,12 @@ pub(crate) fn forwards(forwards: &[Forward]) -> String {
             (false, None) => "waits for the host".to_owned(),
             (false, Some(_)) => "waits for the WAN".to_owned(),
         };
+        let from = match &forward.from[..] {
+            [] => String::new(),
+            from => format!(", for {}", from.join(" ")),
+        };
+        let outside = if forward.hairpin { "" } else { ", not from inside" };
+        let state = format!("{state}{from}{outside}");
         table.row([
             forward.protocol.as_str().to_owned(),
             match forward.address {
@@ -231,11 +243,78 @@ pub(crate) fn hosts(hosts: &[Host]) -> String {
     or_none(table, "no hosts")
 }
 
+/// Rules in the order in which they are tried, and what is odd about some.
+pub(crate) fn rules(rules: &[Rule]) -> String {
+    let mut table = Table::new(&["RULE", "ACTION", "FROM", "TO", "ONLY", ">FLOWS", ">REFUSED"]);
+    let mut remarks = String::new();
+    for rule in rules {
+        let name = known_name(rule);
+        table.row([
+            name.clone(),
+            rule.action.clone(),
+            rule.from.clone(),
+            rule.to.clone(),
+            only(rule),
+            short(rule.flows),
+            short(rule.refused + rule.limited),
+        ]);
+        if !rule.active {
+            let schedule = rule.schedule.as_deref().unwrap_or("-");
+            line!(remarks, "{name}: not now, only {schedule}");
+        }
+        if let Some(earlier) = rule.shadowed_by {
+            line!(remarks, "{name}: never matches, rule {earlier} takes everything before it");
+        }
+        if rule.limited > 0 {
+            line!(remarks, "{name}: {} flows came faster than its rate", short(rule.limited));
+        }
+    }
+    let mut text = or_none(table, "no rules");
+    if !remarks.is_empty() {
+        text.push('\n');
+        text.push_str(&remarks);
+    }
+    text
+}
+
+/// The rule's name, or its number.
+fn known_name(rule: &Rule) -> String {
+    rule.name.clone().unwrap_or_else(|| rule.number.to_string())
+}
+
+/// The conditions of a rule beside its ends.
+fn only(rule: &Rule) -> String {
+    let mut parts = Vec::new();
+    let mut add = |word: &str, values: &[String]| {
+        if !values.is_empty() {
+            parts.push(format!("{word}{}", values.join(",")));
+        }
+    };
+    let protocol = Some(&rule.protocol).filter(|protocol| *protocol != "any");
+    add("", protocol.map_or(&[], std::slice::from_ref));
+    add("", &rule.ports);
+    add("by ", &rule.source_ports);
+    add("from ", &rule.source);
+    add("to ", &rule.destination);
+    add("dscp ", &rule.dscp.iter().map(u8::to_string).collect::<Vec<_>>());
+    add("", rule.rate.as_slice());
+    add("", rule.schedule.as_slice());
+    if rule.log {
+        parts.push("logged".to_owned());
+    }
+    if parts.is_empty() { "-".to_owned() } else { parts.join(" ") }
+}
+
 /// Drops by reason, each with its sentence.
 pub(crate) fn drops(drops: &[Drop]) -> String {
-    let mut table = Table::new(&[">COUNT", "LINK", "REASON"]);
+    let mut table = Table::new(&[">DROPPED", ">ANSWERED", "LINK", "REASON"]);
     for drop in drops {
-        table.row([drop.count.to_string(), known(drop.link.as_ref()), drop.reason.clone()]);
+        table.row([
+            drop.count.to_string(),
+            drop.answered.to_string(),
+            known(drop.link.as_ref()),
+            drop.reason.clone(),
+        ]);
     }
     let mut text = or_none(table, "nothing was dropped");
     let mut explained: Vec<&str> = Vec::new();

@@ -40,6 +40,7 @@ fn answer(request: Request) {
             answer.send(Ok(Forward::new(&forward, source, None, WanState::Bound)));
         }
         Request::DropList(answer) => answer.send(Ok(Vec::new())),
+        Request::RuleList(answer) => answer.send(Ok(Vec::new())),
         other => panic!("{other:?}"),
     }
 }
@@ -62,6 +63,10 @@ fn what_is_done_is_printed_with_status_0() {
     assert_eq!(text(&output.stdout), "open: udp 27000-27015 to minecraft:27000\n");
     assert_eq!(text(&output.stderr), "");
     assert_eq!(text(&router.ctl("drops").stdout), "nothing was dropped\n");
+    assert_eq!(text(&router.ctl("rule list").stdout), "no rules\n");
+    let output = router.ctl("forward add tcp 81 web --from @office --no-hairpin --json");
+    let value: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!((&value["from"][0], &value["hairpin"]), (&"@office".into(), &false.into()));
 }
 
 #[test]
@@ -70,7 +75,7 @@ fn json_is_what_the_api_gave() {
     let value: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
     let expected = serde_json::json!({
         "id": "tcp/8080", "protocol": "tcp", "port": "8080", "to": "10.0.0.5:80",
-        "source": "runtime", "enabled": false, "resolved": null,
+        "source": "runtime", "enabled": false, "resolved": null, "from": [], "hairpin": true,
     });
     assert_eq!(value, expected);
 }

@@ -12,7 +12,8 @@ use local_stack::{LocalStack, Settings};
 use nat::PortJournal;
 use packet::LinkId;
 use pipeline::{
-    Egress, EgressLink, LinkFacts, Rings, Runtime, Shapers, Snapshot, WanAddress, Worker,
+    Egress, EgressLink, LinkFacts, PolicyState, Rings, Runtime, Shapers, Snapshot, WanAddress,
+    Worker,
 };
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
@@ -20,6 +21,7 @@ use store::Store;
 use tracing::{info, warn};
 
 use crate::clock::Clock;
+use crate::control;
 use crate::forwards::ForwardBook;
 use crate::places;
 use crate::shared::{Mailbox, Shared};
@@ -67,11 +69,15 @@ pub fn assemble(config: &Config, path: &Path, clock: Clock) -> Result<Parts> {
     let facts = link_facts(config, &links);
     let stack = make_stack(config, &facts, &store, StdRng::from_rng(&mut rng), clock)?;
     let forwards = ForwardBook::new(config, &store)?;
+    let mut policy = PolicyState::default();
+    policy.book.adopt(config);
+    policy.advance(config, control::week_minute(config, clock));
     let runtime = Runtime {
         generation: 1,
         links: facts,
         wan: WanAddress::of_static(config),
         forwards: forwards.resolved(config, &stack),
+        policy,
     };
     let snapshot = Snapshot::build(config, &runtime).context("port forwards")?;
     let sessions = config.nat.sessions_max.unwrap_or_else(sessions_by_memory);

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use config::Config;
+use config::{Config, WeekMinute};
 use crossbeam::channel::{Receiver, Sender};
 use ctl_api::Requests;
 use dhcp::Now;
@@ -16,7 +16,7 @@ use flow_table::Participant;
 use link::LinkState;
 use local_stack::{LocalStack, Settings, StackEvent, Transmit};
 use packet::{Instant, LinkId};
-use pipeline::{Inject, Runtime, Snapshot, WanAddress};
+use pipeline::{Inject, RuleMatch, Runtime, Snapshot, WanAddress};
 use store::{Batch, Store};
 use tracing::{error, info, warn};
 
@@ -58,6 +58,8 @@ pub struct Control {
     pub(crate) commands: Sender<Command>,
     pub(crate) observer: Participant,
     pub(crate) rates: Rates,
+    /// Matches of rules known to be missing in the log.
+    unlogged: u64,
     /// MTU of the WAN link itself; a lease may ask for less.
     wan_mtu: u16,
     events: Receiver<LinkEvent>,
@@ -89,6 +91,7 @@ impl Control {
             runtime,
             observer,
             rates: Rates::default(),
+            unlogged: 0,
             wan_mtu,
             commands,
             events,
@@ -101,6 +104,7 @@ impl Control {
     /// Runs until told to stop.
     pub fn run(mut self) -> Result<()> {
         self.drain(self.clock.both());
+        self.warn_of_shadows();
         loop {
             let now = self.clock.both();
             if self.signals.stop.load(Ordering::Acquire) {
@@ -115,6 +119,11 @@ impl Control {
             self.take_link_events(now)?;
             self.take_punts(now);
             self.answer_requests();
+            self.log_matches();
+            if self.runtime.policy.advance(&self.config, week_minute(&self.config, self.clock)) {
+                info!("rules with a schedule come or go");
+                self.publish();
+            }
             if self.stack.poll_timeout(now.instant).is_some_and(|due| due <= now.instant) {
                 self.stack.handle_timeout(now);
                 self.drain(now);
@@ -162,6 +171,30 @@ impl Control {
         }
     }
 
+    /// Writes down the matches of rules that want it; the worker bounds their number.
+    fn log_matches(&mut self) {
+        while let Some(entry) = self.shared.rings.poll_log() {
+            let RuleMatch { index, outcome, ingress, protocol, source, destination } = entry;
+            let rule = self.config.policy.rules.get(index).and_then(|rule| rule.name.as_deref());
+            let link = self.runtime.links.get(ingress.index()).map(|facts| facts.name.as_str());
+            info!(
+                rule = rule.unwrap_or_default(),
+                number = index + 1,
+                outcome = outcome.name(),
+                link = link.unwrap_or("router"),
+                protocol = %config::RuleProtocol::One(protocol),
+                %source,
+                %destination,
+                "rule matched"
+            );
+        }
+        let unlogged = self.shared.counters.unlogged.load();
+        if unlogged > self.unlogged {
+            warn!(count = unlogged - self.unlogged, "rules matched faster than they are logged");
+            self.unlogged = unlogged;
+        }
+    }
+
     /// Empties the stack's outputs: first what must be durable, then what acknowledges it, then the events.
     pub(crate) fn drain(&mut self, now: Now) {
         self.store_records();
@@ -189,7 +222,8 @@ impl Control {
     fn transmit(&mut self) {
         let rings = &self.shared.rings;
         let mut sent = false;
-        while let Some(mut packet) = rings.take() {
+        let buffer = |space| rings.take_for(space).or_else(|| rings.take());
+        while let Some(mut packet) = buffer(self.stack.transmit_space()) {
             let Some(transmit) = self.stack.poll_transmit(packet.space_mut()) else {
                 rings.put(packet);
                 break;
@@ -379,7 +413,11 @@ impl Control {
             let shapers = pipeline::Shapers::of(&config, now.instant);
             self.command(Command::Shape(shapers));
         }
+        // They speak of rules by their places in the old file.
+        self.log_matches();
         self.config = config;
+        self.runtime.policy.book.adopt(&self.config);
+        self.runtime.policy.advance(&self.config, week_minute(&self.config, self.clock));
         self.forwards.set_configured(&self.config);
         self.stack.reconfigure(settings, now);
         if let Some(wan) = WanAddress::of_static(&self.config) {
@@ -387,9 +425,24 @@ impl Control {
         }
         self.refresh_forwards();
         self.publish();
+        self.warn_of_shadows();
         self.drain(now);
         info!(generation = self.runtime.generation, ?changes, "configuration reloaded");
         Ok(changes)
+    }
+
+    /// Names the rules that can never match.
+    fn warn_of_shadows(&self) {
+        let snapshot = self.shared.snapshot.load();
+        for (index, earlier) in snapshot.rules.shadows() {
+            if let Some(earlier) = earlier {
+                let (rule, by) = (index + 1, earlier + 1);
+                warn!(
+                    rule,
+                    by, "this rule never matches: an earlier one takes everything before it"
+                );
+            }
+        }
     }
 
     /// Hands a command to the worker.
@@ -399,6 +452,11 @@ impl Control {
         }
         self.shared.worker.wake();
     }
+}
+
+/// The hour of the week where the router is.
+pub fn week_minute(config: &Config, clock: Clock) -> WeekMinute {
+    WeekMinute::at(clock.both().unix_secs, config.policy.utc_offset)
 }
 
 /// What [`Control`] takes of [`Parts`].

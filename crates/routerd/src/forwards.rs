@@ -3,11 +3,11 @@
 use std::net::{Ipv4Addr, SocketAddrV4};
 
 use anyhow::{Context as _, Result};
-use config::{Config, Forward, ForwardHost, ForwardProtocol};
+use config::{Config, Fault, Forward, ForwardHost, ForwardProtocol};
 use ctl_api::{ForwardSource, ForwardSpec, PortRange, Problem, WanState};
 use dhcp::server::BindingState;
 use local_stack::LocalStack;
-use packet::{Endpoint, Internal, Protocol};
+use packet::Protocol;
 use store::{Batch, Store};
 use tracing::warn;
 
@@ -57,13 +57,7 @@ impl ForwardBook {
         let mut forwards = Vec::new();
         for (id, forward) in self.configured.iter().chain(in_force).enumerate() {
             let Some(target) = resolve(forward, config, stack) else { continue };
-            forwards.extend(protocols(forward.protocol).iter().map(|protocol| nat::Forward {
-                protocol: *protocol,
-                address: forward.address,
-                external: forward.port.clone(),
-                to: Internal(Endpoint::new(*target.ip(), target.port())),
-                id: id as u32,
-            }));
+            forwards.extend(pipeline::forwards_to(config, forward, *target.ip(), id as u32));
         }
         forwards
     }
@@ -143,11 +137,10 @@ impl ForwardBook {
                 known.to.host
             )));
         }
-        let udp = forward.protocol != ForwardProtocol::Tcp;
-        if udp && DHCP_PORTS.iter().any(|port| forward.port.contains(port)) {
-            return Err(Problem::conflict(
-                "udp 67 and 68 are the router's own, for DHCP; choose another port",
-            ));
+        match context.config.check_forward(forward) {
+            // Its name may be known from a lease.
+            Ok(()) | Err(Fault::ForwardToUnknown { .. }) => {}
+            Err(fault) => return Err(Problem::conflict(format!("{fault}; {}", fault.remedy()))),
         }
         let Some(target) = resolve(forward, context.config, context.stack) else {
             return Err(Problem::conflict(format!(
@@ -173,9 +166,6 @@ impl ForwardBook {
         ctl_api::Forward::new(forward, source, resolved, context.wan)
     }
 }
-
-/// UDP ports that belong to the router itself.
-const DHCP_PORTS: [u16; 2] = [67, 68];
 
 fn protocols(protocol: ForwardProtocol) -> &'static [Protocol] {
     match protocol {

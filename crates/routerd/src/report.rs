@@ -4,8 +4,8 @@ use std::net::SocketAddrV4;
 
 use config::WanMode;
 use ctl_api::{
-    Direction, Dns, Flow, FlowTotals, Host, Lan, Lease, LeaseSource, LeaseState, Link, LinkRole,
-    OneToOne, Shaper, ShaperDirection, Status, Upstream, Wan, WanState,
+    Direction, DmzHost, Dns, Flow, FlowTotals, Host, Lan, Lease, LeaseSource, LeaseState, Link,
+    LinkRole, OneToOne, Rule, RuleCounts, Shaper, ShaperDirection, Status, Upstream, Wan, WanState,
 };
 use dhcp::client::State;
 use dhcp::server::{BindingState, BindingView};
@@ -38,7 +38,15 @@ impl Control {
             drops_total: DropReason::ALL.iter().map(|r| self.shared.counters.dropped(*r)).sum(),
             shapers: shapers(report),
             dns: self.dns(),
+            dmz_host: self.dmz_host(),
         }
+    }
+
+    fn dmz_host(&self) -> Option<DmzHost> {
+        let host = self.config.nat.dmz_host.as_ref()?;
+        let dmz = self.shared.snapshot.load().nat.dmz?;
+        let ping = dmz.echo == nat::DmzEcho::Host;
+        Some(DmzHost { host: host.to_string(), address: dmz.host, ping })
     }
 
     /// The WAN and its lease.
@@ -134,25 +142,19 @@ impl Control {
             rx_bits_per_sec: rate.rx_bits_per_sec,
             tx_bits_per_sec: rate.tx_bits_per_sec,
             kernel_drops: kernel.rx_dropped,
+            fragments_joined: counts.reassembled.load(),
+            fragments_waiting: counts.waiting(),
         }
     }
 
     fn flow_totals(&self) -> FlowTotals {
         let stats = self.shared.tables.stats();
-        let refused = [
-            DropReason::SessionTableFull,
-            DropReason::MappingTableFull,
-            DropReason::PortsExhausted,
-            DropReason::HostQuota,
-            DropReason::HostSessions,
-            DropReason::HostRate,
-        ];
         FlowTotals {
             active: stats.sessions as u64,
             capacity: stats.sessions_max as u64,
             opened: self.shared.counters.opened.load(),
             closed: self.shared.counters.opened.load().saturating_sub(stats.sessions as u64),
-            refused: refused.iter().map(|reason| self.shared.counters.dropped(*reason)).sum(),
+            refused: self.shared.counters.refused.load(),
             mappings: stats.mappings as u64,
         }
     }
@@ -252,6 +254,25 @@ impl Control {
         hosts
     }
 
+    /// The rules with what each did.
+    pub(crate) fn rules(&self) -> Vec<Rule> {
+        let snapshot = self.shared.snapshot.load();
+        let in_force: Vec<_> = snapshot.rules.shadows().collect();
+        let book = self.runtime.policy.book.iter().enumerate();
+        let rules = book.map(|(index, (rule, tally))| {
+            let now = in_force.iter().find(|(active, _)| *active == index);
+            let counts = RuleCounts {
+                active: now.is_some(),
+                shadowed_by: now.and_then(|(_, earlier)| *earlier),
+                flows: tally.flows(),
+                refused: tally.refused(),
+                limited: tally.limited(),
+            };
+            Rule::new(index, rule, counts)
+        });
+        rules.collect()
+    }
+
     /// What was dropped, why and where.
     pub(crate) fn drops(&self) -> Vec<ctl_api::Drop> {
         let mut drops = Vec::new();
@@ -259,13 +280,16 @@ impl Control {
         for link in links {
             let name = self.runtime.links.get(link.index()).map(|facts| facts.name.clone());
             for reason in DropReason::ALL {
-                let count = self.shared.counters.link(link).dropped_for(*reason);
-                if count > 0 {
+                let counts = self.shared.counters.link(link);
+                let count = counts.dropped_for(*reason);
+                let answered = counts.answered[reason.index()].load();
+                if count > 0 || answered > 0 {
                     drops.push(ctl_api::Drop {
                         reason: reason.name().to_owned(),
                         sentence: reason.sentence().to_owned(),
                         link: name.clone(),
                         count,
+                        answered,
                     });
                 }
             }

@@ -44,6 +44,7 @@ impl Control {
             Request::WanRenew(to) => to.send(self.change_wan(WanCommand::Renew)),
             Request::WanRelease(to) => to.send(self.change_wan(WanCommand::Release)),
             Request::DropList(to) => to.send(Ok(self.drops())),
+            Request::RuleList(to) => to.send(Ok(self.rules())),
             Request::DnsShow(to) => to.send(Ok(self.dns())),
             Request::DnsFlush(to) => {
                 self.stack.flush_dns();

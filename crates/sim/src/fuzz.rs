@@ -3,6 +3,7 @@
 //! `fuzz/fuzz_targets` hands these functions what the fuzzer makes up; `tests/tests/corpus.rs` hands them the
 //! committed corpus. A function asserts more than "no panic" wherever the machine promises more.
 
+mod fragments;
 mod leases;
 mod names;
 mod path;
@@ -14,6 +15,7 @@ use ::config::ReportStyle;
 use local_stack::Settings;
 use packet::MacAddr;
 
+pub use fragments::fragments;
 pub use leases::{dhcp_client, dhcp_server};
 pub use names::{dns_query, dns_upstream};
 pub use path::packet_path;
@@ -23,9 +25,10 @@ pub use wire::parse_frame;
 pub type Target = (&'static str, fn(&[u8]));
 
 /// Every target.
-pub const TARGETS: [Target; 7] = [
+pub const TARGETS: [Target; 8] = [
     ("parse_frame", parse_frame),
     ("packet_path", packet_path),
+    ("fragments", fragments),
     ("dhcp_server", dhcp_server),
     ("dhcp_client", dhcp_client),
     ("dns_query", dns_query),

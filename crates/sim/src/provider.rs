@@ -67,7 +67,7 @@ impl Provider {
         match parse(frame, Offload::NONE) {
             Ok(Parsed::Arp(arp)) => self.handle_arp(&arp, instant),
             Ok(Parsed::Ipv4(datagram)) => self.handle_ip(frame, &datagram, instant),
-            Err(_) => {}
+            Ok(Parsed::Fragment(_)) | Err(_) => {}
         }
         self.drain_server();
     }

@@ -3,9 +3,10 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::net::Ipv4Addr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context, Result};
-use config::Config;
+use config::{Config, WeekMinute};
 use dhcp::client::ClientEvent;
 use dhcp::server::StoredBinding;
 use dhcp::{Lease, StoredLease};
@@ -14,8 +15,8 @@ use local_stack::{LinkCarrier, LocalStack, Settings, StackEvent, StoreRecord, Tr
 use nat::{JournalWords, PortJournal, SessionInfo, Tables};
 use packet::{BATCH_MAX, Batch, Instant, LinkId, MacAddr, Offloads, PacketBuf};
 use pipeline::{
-    Counters, Egress, EgressLink, Inject, LinkFacts, Punted, Rings, Runtime, Shapers, Snapshot,
-    WanAddress, Worker, configured_forwards,
+    Counters, Egress, EgressLink, Inject, LinkFacts, PolicyState, Punted, Rings, Runtime, Shapers,
+    Snapshot, WanAddress, Worker, configured_forwards,
 };
 use rand::SeedableRng;
 use rand::rngs::StdRng;
@@ -100,7 +101,10 @@ impl Router {
         let wan = WanAddress::of_static(&config);
         let macs = links.iter().map(|link| link.mac).collect();
         let forwards = configured_forwards(&config);
-        let runtime = Runtime { generation: 1, links, wan, forwards };
+        let mut policy = PolicyState::default();
+        policy.book.adopt(&config);
+        policy.advance(&config, week_minute(&config, instant));
+        let runtime = Runtime { generation: 1, links, wan, forwards, policy };
         let snapshot = Snapshot::build(&config, &runtime).context("forwards")?;
         let stored = |link| {
             let bindings = storage.bindings.iter().filter(move |((l, _), _)| *l == link);
@@ -195,6 +199,9 @@ impl Router {
     /// Does what is due.
     pub fn handle_timeout(&mut self, instant: Instant) {
         self.worker.expire(&self.snapshot, instant);
+        if self.runtime.policy.advance(&self.config, week_minute(&self.config, instant)) {
+            self.publish();
+        }
         self.worker.answer_unsolicited(&mut self.egress, &self.snapshot, instant);
         if self.stack.poll_timeout(instant).is_some_and(|due| due <= instant) {
             self.stack.handle_timeout(now(instant));
@@ -205,7 +212,13 @@ impl Router {
     /// When something is due.
     #[must_use]
     pub fn poll_timeout(&mut self, instant: Instant) -> Option<Instant> {
-        Instant::earliest(self.stack.poll_timeout(instant), self.egress.poll_timeout(instant))
+        let machines =
+            Instant::earliest(self.stack.poll_timeout(instant), self.egress.poll_timeout(instant));
+        let next_minute = self.config.policy.is_scheduled().then(|| {
+            let unix = now(instant).unix_secs;
+            instant + Duration::from_secs(60 - unix % 60)
+        });
+        Instant::earliest(machines, next_minute)
     }
 
     /// The next frame that leaves.
@@ -226,7 +239,10 @@ impl Router {
     pub fn reconfigure(&mut self, config: Config, instant: Instant) -> Result<()> {
         let macs = self.runtime.links.iter().map(|link| link.mac).collect();
         let settings = Settings::new(&config, macs)?;
-        let runtime = Runtime { forwards: configured_forwards(&config), ..self.runtime.clone() };
+        let forwards = configured_forwards(&config);
+        let mut runtime = Runtime { forwards, ..self.runtime.clone() };
+        runtime.policy.book.adopt(&config);
+        runtime.policy.advance(&config, week_minute(&config, instant));
         Snapshot::build(&config, &runtime).context("forwards")?;
         self.runtime = runtime;
         self.config = config;
@@ -295,7 +311,7 @@ impl Router {
         while let Some(record) = self.stack.poll_store() {
             self.store(record);
         }
-        while let Some(packet) = self.rings.take() {
+        while let Some(packet) = self.rings.take_for(self.stack.transmit_space()) {
             if !self.transmit(packet) {
                 break;
             }
@@ -375,6 +391,11 @@ impl Router {
         self.snapshot = Snapshot::build(&self.config, &self.runtime)
             .expect("the forwards were accepted with the configuration");
     }
+}
+
+/// The hour of the week in the simulated place.
+fn week_minute(config: &Config, instant: Instant) -> WeekMinute {
+    WeekMinute::at(now(instant).unix_secs, config.policy.utc_offset)
 }
 
 fn wan_address(lease: &Lease) -> WanAddress {

@@ -188,7 +188,7 @@ impl Pair {
                     let answer = arp_reply((mac(asked.target), asked.target), &asked);
                     self.router.receive(link, &answer, self.now);
                 }
-                Parsed::Arp(_) => {}
+                Parsed::Arp(_) | Parsed::Fragment(_) => {}
                 Parsed::Ipv4(datagram) => {
                     check(&frame);
                     packets.push((link, datagram.source, datagram.destination));

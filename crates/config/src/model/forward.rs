@@ -7,6 +7,7 @@ use std::ops::RangeInclusive;
 
 use serde::{Serialize, Serializer};
 
+use super::{AddressTerm, Hairpinning};
 use crate::name;
 
 /// A port or a range of ports of the WAN address that leads to a host on a LAN.
@@ -21,6 +22,11 @@ pub struct Forward {
     pub port: RangeInclusive<u16>,
     /// Where they lead.
     pub to: ForwardTarget,
+    /// Who may use it; empty: everybody.
+    #[serde(serialize_with = "super::policy::as_texts")]
+    pub from: Vec<AddressTerm>,
+    /// Whether hosts inside reach it by the WAN address too; only where `[nat]` says so for all.
+    pub hairpin: Hairpinning,
 }
 
 /// The transports of a forward or a rule.
@@ -173,7 +179,8 @@ impl Forward {
             return Err(ParseForwardError::TargetRange { port: internal, count });
         }
         let to = ForwardTarget { host, port: internal };
-        Ok(Forward { protocol, address: None, port, to })
+        let (from, hairpin) = (Vec::new(), Hairpinning::On);
+        Ok(Forward { protocol, address: None, port, to, from, hairpin })
     }
 
     /// Whether both claim one port of one external address and protocol.
@@ -193,7 +200,15 @@ impl fmt::Display for Forward {
             write!(f, "{address}:")?;
         }
         Ports(&self.port).fmt(f)?;
-        write!(f, " to {}:{}", self.to.host, self.to.port)
+        write!(f, " to {}:{}", self.to.host, self.to.port)?;
+        if !self.from.is_empty() {
+            let from: Vec<String> = self.from.iter().map(ToString::to_string).collect();
+            write!(f, " from {}", from.join(", "))?;
+        }
+        match self.hairpin {
+            Hairpinning::On => Ok(()),
+            Hairpinning::Off => f.write_str(", not from inside"),
+        }
     }
 }
 
@@ -220,7 +235,7 @@ impl ForwardProtocol {
         self != ForwardProtocol::Tcp
     }
 
-    fn overlaps(self, other: ForwardProtocol) -> bool {
+    pub(crate) fn overlaps(self, other: ForwardProtocol) -> bool {
         (self.has_tcp() && other.has_tcp()) || (self.has_udp() && other.has_udp())
     }
 }
@@ -259,7 +274,7 @@ impl fmt::Display for ForwardHost {
 }
 
 /// Shows `8080` or `27000-27015`.
-struct Ports<'p>(&'p RangeInclusive<u16>);
+pub(super) struct Ports<'p>(pub(super) &'p RangeInclusive<u16>);
 
 impl fmt::Display for Ports<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

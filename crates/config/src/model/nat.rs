@@ -8,8 +8,8 @@ use ipnet::Ipv4Net;
 use serde::Serialize;
 
 use super::{
-    Filtering, ForwardHost, ForwardProtocol, Hairpinning, MssClamp, ShortTimeouts, UnsolicitedSyn,
-    as_duration, forward,
+    Filtering, ForwardHost, ForwardProtocol, Hairpinning, IcmpRefusals, MssClamp, ShortTimeouts,
+    UnsolicitedSyn, as_duration, forward,
 };
 
 /// Address translation.
@@ -41,6 +41,10 @@ pub struct Nat {
     pub pooling: Pooling,
     /// Whether hosts reach each other through the WAN address (RFC 4787 REQ-9).
     pub hairpinning: Hairpinning,
+    /// Whether hosts inside are told that a flow of theirs was refused (RFC 5508 REQ-8, REQ-9).
+    pub icmp_refusals: IcmpRefusals,
+    /// The host that gets everything from outside that nothing else takes; absent: it is dropped.
+    pub dmz_host: Option<ForwardHost>,
     /// External addresses that stand for one host each.
     pub statics: Vec<StaticNat>,
     /// What leaves by the WAN untranslated (RFC 6888 REQ-6).
@@ -70,6 +74,9 @@ pub struct NatTimeouts {
     /// ICMP query sessions (RFC 5508 REQ-2).
     #[serde(serialize_with = "as_duration")]
     pub icmp: Duration,
+    /// Sessions of GRE, ESP, IPIP and 6in4.
+    #[serde(serialize_with = "as_duration")]
+    pub other: Duration,
     /// External ports without a session, for no other endpoint than their last (RFC 6888 REQ-8).
     #[serde(serialize_with = "as_duration")]
     pub port_rest: Duration,

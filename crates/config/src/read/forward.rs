@@ -1,4 +1,4 @@
-//! `[[forward]]` and `[[policy.rule]]`
+//! `[[forward]]`
 
 use std::net::Ipv4Addr;
 use std::ops::{Range, RangeInclusive};
@@ -9,31 +9,40 @@ use crate::defaults;
 use crate::document::{At, Problems, Section};
 use crate::fault::Fault;
 use crate::model::{
-    Action, Config, Dns, Forward, ForwardHost, ForwardProtocol, ForwardWord, Lan,
-    ParseForwardError, Policy, Rule, RuleTarget, parse_ports,
+    AddressTerm, Config, Dns, Forward, ForwardHost, ForwardProtocol, ForwardWord, Hairpinning, Lan,
+    ParseForwardError, ReservedPort, parse_ports,
 };
 use crate::read::externals::Externals;
-use crate::read::lan::{LanRead, unknown};
+use crate::read::lan::LanRead;
 use crate::read::not_a_host;
+use crate::read::policy::{Known, check_terms, no_set, unknown_host};
 use crate::{suggest, value};
+
+/// What forwards are checked against, beside each other.
+#[derive(Clone, Copy)]
+pub(crate) struct Context<'a> {
+    pub(crate) known: Known<'a>,
+    /// Names of the sets of `[policy.set]`.
+    pub(crate) sets: &'a [&'a str],
+    pub(crate) reserved: &'a [ReservedPort],
+    /// Absent while the WAN is not known.
+    pub(crate) externals: Option<&'a Externals<'a>>,
+}
 
 /// Reads the forwards and checks them against each other; the place of each is its `to`. Their
 /// addresses are checked when those of the router are known.
-pub(crate) fn forwards(
-    sections: Vec<Section<'_>>,
-    externals: Option<&Externals<'_>>,
-) -> Vec<At<Forward>> {
+pub(crate) fn forwards(sections: Vec<Section<'_>>, context: Context<'_>) -> Vec<At<Forward>> {
     let mut read: Vec<(At<Forward>, Range<usize>)> = Vec::new();
     for section in sections {
         let problems = section.problems;
-        let Some((forward, port_at)) = forward(section, externals) else { continue };
+        let Some((forward, port_at)) = forward(section, context) else { continue };
         let earlier = read.iter().find(|(earlier, _)| earlier.value.conflicts_with(&forward.value));
         if let Some((earlier, earlier_at)) = earlier {
             let ports = shared_ports(&earlier.value, &forward.value);
             let see = (earlier_at, "the earlier one");
             problems.note_both(&port_at, see, Fault::ForwardConflict { ports });
         }
-        if let Some(fault) = reserved_port(&forward.value) {
+        if let Some(fault) = reserved_port(&forward.value, context.reserved) {
             problems.note(&port_at, fault);
         }
         read.push((forward, port_at));
@@ -41,29 +50,35 @@ pub(crate) fn forwards(
     read.into_iter().map(|(forward, _)| forward).collect()
 }
 
-fn forward(
-    mut section: Section<'_>,
-    externals: Option<&Externals<'_>>,
-) -> Option<(At<Forward>, Range<usize>)> {
+fn forward(mut section: Section<'_>, context: Context<'_>) -> Option<(At<Forward>, Range<usize>)> {
+    let problems = section.problems;
     let protocol = section.required("protocol", "tcp", |text| Ok(text.to_owned()));
     section.require("port", "port = 8080");
     let port = port_text(&mut section);
     let to = section.required("to", "web:80", |text| Ok(text.to_owned()));
     let address = section.text("address", |text| {
         let address = value::address(text)?;
-        match externals.is_none_or(|externals| externals.knows(address)) {
+        match context.externals.is_none_or(|externals| externals.knows(address)) {
             true => Ok(address),
             false => Err(Fault::ForwardAddressUnknown { address }),
         }
     });
     // Known by no number, so that it is the same forward whatever the link's own address is.
-    let is_own = |address: &Ipv4Addr| externals.is_some_and(|known| known.is_own(*address));
+    let is_own = |address: &Ipv4Addr| context.externals.is_some_and(|known| known.is_own(*address));
     let address = address.map(|address| address.value).filter(|address| !is_own(address));
-    let problems = section.problems;
+    let from = section.texts("from", defaults::SET_ENTRIES_MAX, AddressTerm::parse);
+    check_terms(&from, context.known, Some(context.sets), problems);
+    let hairpin = match section.flag("hairpin") {
+        Some(flag) if !flag.value => Hairpinning::Off,
+        _ => Hairpinning::On,
+    };
     section.finish();
     let (protocol, port, to) = (protocol?, port?, to?);
     match Forward::parse(&protocol.value, &port.value, &to.value) {
-        Ok(forward) => Some((At { value: Forward { address, ..forward }, at: to.at }, port.at)),
+        Ok(forward) => {
+            let from = from.into_iter().map(|term| term.value).collect();
+            Some((At { value: Forward { address, from, hairpin, ..forward }, at: to.at }, port.at))
+        }
         Err(error) => {
             let at = match error.word() {
                 ForwardWord::Protocol => &protocol.at,
@@ -119,19 +134,43 @@ pub(crate) fn check_targets(
 pub(crate) fn check_added(forward: &Forward, config: &Config) -> Result<(), Fault> {
     let conflict = config.forwards.iter().find(|earlier| earlier.conflicts_with(forward));
     let lans: Vec<&Lan> = config.lans.iter().collect();
-    let fault = reserved_port(forward)
+    let fault = reserved_port(forward, &config.reserved_ports())
         .or_else(|| {
             conflict.map(|other| Fault::ForwardConflict { ports: shared_ports(other, forward) })
         })
+        .or_else(|| forward.from.iter().find_map(|term| unknown_term(term, config)))
         .or_else(|| no_host(&forward.to.host, &lans, &config.dns));
     fault.map_or(Ok(()), Err)
 }
 
-fn reserved_port(forward: &Forward) -> Option<Fault> {
-    let port = defaults::DHCP_CLIENT_PORT;
-    let owner = "the router's DHCP client";
-    let taken = forward.protocol.has_udp() && forward.port.contains(&port);
-    taken.then_some(Fault::ForwardReserved { port, owner })
+fn unknown_term(term: &AddressTerm, config: &Config) -> Option<Fault> {
+    match term {
+        AddressTerm::Net(_) | AddressTerm::Range(_) => None,
+        AddressTerm::Name(name) => {
+            let reserved = config.reservations().map(|(_, host)| host.name.as_str());
+            let hosts = config.dns.hosts.iter().map(|host| host.name.as_str());
+            unknown_host(name, &reserved.chain(hosts).collect::<Vec<_>>())
+        }
+        AddressTerm::Set(name) => {
+            let sets: Vec<&str> = config.policy.sets.iter().map(|set| set.name.as_str()).collect();
+            no_set(name, &sets)
+        }
+    }
+}
+
+fn reserved_port(forward: &Forward, reserved: &[ReservedPort]) -> Option<Fault> {
+    let taken = reserved.iter().find(|reserved| {
+        reserved.protocol.overlaps(forward.protocol) && forward.port.contains(&reserved.port)
+    })?;
+    let ReservedPort { protocol, port, owner } = *taken;
+    let protocol = if protocol == ForwardProtocol::Tcp { "TCP" } else { "UDP" };
+    Some(Fault::ForwardReserved { protocol, port, owner })
+}
+
+/// Checks that a host is one that a LAN can hold.
+pub(crate) fn no_host_of(host: &ForwardHost, lans: &[LanRead], dns: &Dns) -> Option<Fault> {
+    let lans: Vec<&Lan> = lans.iter().map(|read| &read.lan).collect();
+    no_host(host, &lans, dns)
 }
 
 pub(crate) fn no_host(host: &ForwardHost, lans: &[&Lan], dns: &Dns) -> Option<Fault> {
@@ -177,46 +216,6 @@ fn no_host_named(name: &str, lans: &[&Lan], dns: &Dns) -> Option<Fault> {
         None => format!("reserve `{name}` in a `[[lan.dhcp.reservation]]` or give an address"),
     };
     Some(Fault::ForwardToUnknown { name: name.to_owned(), remedy })
-}
-
-/// Reads the rules; names of LANs are checked when `lans` are known.
-pub(crate) fn policy(mut section: Section<'_>, lans: Option<&[LanRead]>) -> Policy {
-    let rules = section.sections("rule", defaults::RULES_MAX);
-    let rules = rules.into_iter().filter_map(|section| rule(section, lans)).collect();
-    section.finish();
-    Policy { rules }
-}
-
-fn rule(mut section: Section<'_>, lans: Option<&[LanRead]>) -> Option<Rule> {
-    let known = |text: &str| {
-        let here = lans.is_none_or(|lans| lans.iter().any(|read| read.lan.name == text));
-        if here { Ok(text.to_owned()) } else { Err(unknown(text, lans.unwrap_or_default())) }
-    };
-    section.require("action", "action = \"refuse\"");
-    let action = section.choice("action", &[Action::Allow, Action::Refuse], Action::as_str);
-    let from = section.required("from", "home", known);
-    let to = section.text("to", |text| match text {
-        "wan" => Ok(RuleTarget::Wan),
-        name => known(name).map(RuleTarget::Lan),
-    });
-    let protocol =
-        section.text("protocol", |text| text.parse::<ForwardProtocol>().map_err(Fault::from));
-    let ports = ports(&mut section);
-    let source = section.text("source", value::prefix);
-    let destination = section.text("destination", value::prefix);
-    if let (Some(at), None) = (section.place_of("port"), section.place_of("protocol")) {
-        section.problems.note(&at, Fault::PortWithoutProtocol);
-    }
-    section.finish();
-    Some(Rule {
-        action: action?.value,
-        from: from?.value,
-        to: to.map_or(RuleTarget::Anywhere, |to| to.value),
-        protocol: protocol.map(|protocol| protocol.value),
-        ports: ports.map(|ports| ports.value),
-        source: source.map(|net| net.value),
-        destination: destination.map(|net| net.value),
-    })
 }
 
 pub(crate) fn ports(section: &mut Section<'_>) -> Option<At<RangeInclusive<u16>>> {

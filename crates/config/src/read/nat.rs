@@ -9,8 +9,9 @@ use crate::defaults;
 use crate::document::{At, Problems, Section, choose};
 use crate::fault::Fault;
 use crate::model::{
-    Dns, Exemption, Filtering, ForwardHost, ForwardProtocol, Hairpinning, HostFiltering, Lan,
-    MssClamp, Nat, NatTimeouts, Pooling, ProtocolQuotas, ShortTimeouts, StaticNat, UnsolicitedSyn,
+    Dns, Exemption, Filtering, ForwardHost, ForwardProtocol, Hairpinning, HostFiltering,
+    IcmpRefusals, Lan, MssClamp, Nat, NatTimeouts, Pooling, ProtocolQuotas, ShortTimeouts,
+    StaticNat, UnsolicitedSyn,
 };
 use crate::read::forward;
 use crate::read::lan::LanRead;
@@ -19,6 +20,8 @@ use crate::value;
 /// The translation, and the places that later checks point to.
 pub(crate) struct NatRead {
     pub(crate) nat: Nat,
+    /// The host that gets what nothing else takes, and where it is named.
+    pub(crate) dmz_host: Option<At<ForwardHost>>,
     /// Where the external address of each 1:1 address stands.
     pub(crate) externals_at: Vec<Range<usize>>,
     /// Where the host of each 1:1 address stands.
@@ -37,6 +40,7 @@ pub(crate) fn nat(mut section: Section<'_>) -> NatRead {
         Some(flag) if !flag.value => Hairpinning::Off,
         _ => Hairpinning::On,
     };
+    let refusals = section.choice("icmp_refusals", &IcmpRefusals::ALL, IcmpRefusals::as_str);
     let range = defaults::SESSIONS_MIN..=defaults::SESSIONS_LIMIT;
     let sessions = section.number("sessions_max", range, "a session takes 128 bytes or more");
     let range = defaults::MAPPINGS_PER_HOST_MIN..=defaults::MAPPINGS_PER_HOST_LIMIT;
@@ -44,6 +48,9 @@ pub(crate) fn nat(mut section: Section<'_>) -> NatRead {
         section.number("mappings_per_host_max", range, "there are 65535 ports per protocol");
     let mappings_per_host_max_of = quotas(&mut section);
     let pooling = section.choice("pooling", &Pooling::ALL, Pooling::as_str);
+    let dmz_host = section.text("dmz_host", |text| {
+        ForwardHost::parse(text).ok_or_else(|| Fault::HostName { given: text.to_owned() })
+    });
     let range = 0..=defaults::PORTS_AT_REST_LIMIT;
     let resting = section.number("ports_at_rest_max", range, "there are 65535 ports per protocol");
     let range = defaults::SESSIONS_PER_HOST_MIN..=defaults::SESSIONS_LIMIT;
@@ -87,6 +94,8 @@ pub(crate) fn nat(mut section: Section<'_>) -> NatRead {
         new_flows_burst,
         unsolicited_syn: unsolicited_syn.map_or(defaults::UNSOLICITED_SYN, |answer| answer.value),
         hairpinning,
+        icmp_refusals: refusals.map_or(defaults::ICMP_REFUSALS, |refusals| refusals.value),
+        dmz_host: dmz_host.as_ref().map(|host| host.value.clone()),
         statics: statics.iter().map(|read| read.value.clone()).collect(),
         exemptions,
         hosts: hosts.iter().map(|host| host.value.clone()).collect(),
@@ -94,7 +103,7 @@ pub(crate) fn nat(mut section: Section<'_>) -> NatRead {
     let (externals_at, internals_at) =
         statics.into_iter().map(|read| (read.external_at, read.internal_at)).unzip();
     let hosts_at = hosts.into_iter().map(|host| host.at).collect();
-    NatRead { nat, externals_at, internals_at, hosts_at }
+    NatRead { nat, dmz_host, externals_at, internals_at, hosts_at }
 }
 
 fn quotas(section: &mut Section<'_>) -> ProtocolQuotas {
@@ -136,7 +145,7 @@ fn exemption(mut section: Section<'_>) -> Option<Exemption> {
         section.text("protocol", |text| text.parse::<ForwardProtocol>().map_err(Fault::from));
     let ports = forward::ports(&mut section);
     if let (Some(at), None) = (section.place_of("port"), section.place_of("protocol")) {
-        section.problems.note(&at, Fault::PortWithoutProtocol);
+        section.problems.note(&at, Fault::ExemptPortWithoutProtocol);
     }
     section.finish();
     Some(Exemption {
@@ -255,6 +264,12 @@ fn timeouts(mut section: Section<'_>, short: ShortTimeouts) -> NatTimeouts {
         tcp_opening: read("tcp_opening", tcp, transitory, "RFC 7857 §2.1"),
         tcp_closing: read("tcp_closing", tcp, transitory, "RFC 7857 §2.1"),
         icmp: read("icmp", defaults::TIMEOUT_ICMP, defaults::TIMEOUT_ICMP, "RFC 5508 REQ-2"),
+        other: read(
+            "other",
+            defaults::TIMEOUT_OTHER,
+            defaults::TIMEOUT_OTHER_FLOOR,
+            "RFC 4787 REQ-5, for tunnels carry UDP",
+        ),
         port_rest: read("port_rest", defaults::PORT_REST, defaults::PORT_REST, "RFC 6888 REQ-8"),
     };
     section.finish();

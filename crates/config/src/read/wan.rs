@@ -8,7 +8,9 @@ use toml::de::DeValue;
 use crate::defaults;
 use crate::document::{At, Section, choose};
 use crate::fault::Fault;
-use crate::model::{ClientId, Overhead, ParseRateError, Ping, Rate, Shaper, Wan, WanDhcp, WanMode};
+use crate::model::{
+    Bogons, ClientId, Overhead, ParseRateError, Ping, Rate, Shaper, Wan, WanDhcp, WanMode,
+};
 use crate::{name, value};
 
 /// The WAN, and the places that later checks point to.
@@ -29,6 +31,14 @@ pub(crate) fn wan(mut section: Section<'_>) -> Option<WanRead> {
     let ping = section
         .flag("ping")
         .map_or(defaults::PING, |flag| if flag.value { Ping::Answer } else { Ping::Silent });
+    let words = [Bogons::Drop, Bogons::Pass];
+    let bogons = section.choice("bogons", &words, Bogons::as_str);
+    let bogons = bogons.map_or(defaults::BOGONS, |bogons| bogons.value);
+    let bogons_allow_at = section.place_of("bogons_allow");
+    let bogons_allow = section.list("bogons_allow", defaults::BOGONS_ALLOW_MAX, value::prefix);
+    if let (Some(at), Bogons::Pass) = (bogons_allow_at, bogons) {
+        section.problems.note(&at, Fault::AllowWithoutDrop);
+    }
     let range = defaults::MTU_MIN..=defaults::MTU_MAX;
     let mtu = section.number_u16("mtu", range, "every host takes 576, an etherstub 9000");
     let mac = section.text("mac", value::mac);
@@ -40,6 +50,8 @@ pub(crate) fn wan(mut section: Section<'_>) -> Option<WanRead> {
         mode,
         addresses: addresses.iter().map(|range| range.value).collect(),
         ping,
+        bogons,
+        bogons_allow: bogons_allow.into_iter().map(|net| net.value).collect(),
         shaper,
         mtu: mtu.map(|mtu| mtu.value),
         mac: mac.map(|mac| mac.value),

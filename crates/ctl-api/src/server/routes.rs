@@ -15,7 +15,7 @@ use serde::de::DeserializeOwned;
 
 use crate::types::{
     ConfigReport, Dns, Drop, Flow, FlowFilter, Forward, ForwardProtocol, ForwardSpec, Host, Killed,
-    Lease, PortRange, Reloaded, Reservation, Shaper, Status, Wan,
+    Lease, PortRange, Reloaded, Reservation, Rule, Shaper, Status, Wan,
 };
 use crate::{ControlHandle, Problem, Request, metrics};
 
@@ -39,6 +39,7 @@ pub(super) fn router(control: ControlHandle) -> Router {
         .route("/v1/wan/renew", post(wan_renew))
         .route("/v1/wan/release", post(wan_release))
         .route("/v1/drops", get(drop_list))
+        .route("/v1/rules", get(rule_list))
         .route("/v1/dns", get(dns_show))
         .route("/v1/dns/flush", post(dns_flush))
         .route("/v1/qos", get(qos_show))
@@ -135,6 +136,10 @@ async fn wan_release(State(control): Control) -> Reply<Wan> {
 
 async fn drop_list(State(control): Control) -> Reply<Vec<Drop>> {
     control.ask(Request::DropList).await.map(Json)
+}
+
+async fn rule_list(State(control): Control) -> Reply<Vec<Rule>> {
+    control.ask(Request::RuleList).await.map(Json)
 }
 
 async fn dns_show(State(control): Control) -> Reply<Dns> {

@@ -49,6 +49,8 @@ fn forward_of(spec: ForwardSpec) -> Forward {
         source: ForwardSource::Runtime,
         enabled: true,
         resolved: None,
+        from: spec.from,
+        hairpin: spec.hairpin,
     }
 }
 
@@ -90,7 +92,7 @@ fn a_request_reaches_the_control_thread_and_its_answer_the_client() {
 fn malformed_requests_never_reach_the_control_thread() {
     let fixture = fixture(|request| panic!("{request:?}"));
     let mut client = Client::connect(&fixture.socket).unwrap();
-    for path in ["/v1/flows?port=65536", "/v1/flows?colour=red", "/v1/flows?protocol=gre"] {
+    for path in ["/v1/flows?port=65536", "/v1/flows?colour=red", "/v1/flows?protocol=ah"] {
         assert_eq!(problem(client.get::<Vec<u8>>(path)).status, 400, "{path}");
     }
     for path in ["/v1/flows", "/v1/leases/10.0.0", "/v1/forwards/tcp/0", "/v1/flows?limit=1"] {

@@ -19,6 +19,21 @@ pub enum Transport {
     Udp,
     /// ICMP queries.
     Icmp,
+    /// UDP-Lite.
+    #[serde(rename = "udplite")]
+    UdpLite,
+    /// SCTP.
+    Sctp,
+    /// GRE; the port is its key, folded to 16 bits, or 0.
+    Gre,
+    /// ESP, each direction by itself; port 0.
+    Esp,
+    /// IPv4 in IPv4; port 0.
+    #[serde(rename = "ipip")]
+    IpIp,
+    /// IPv6 in IPv4; port 0.
+    #[serde(rename = "6in4")]
+    SixInFour,
 }
 
 impl From<packet::Protocol> for Transport {
@@ -27,6 +42,12 @@ impl From<packet::Protocol> for Transport {
             packet::Protocol::Icmp => Self::Icmp,
             packet::Protocol::Tcp => Self::Tcp,
             packet::Protocol::Udp => Self::Udp,
+            packet::Protocol::UdpLite => Self::UdpLite,
+            packet::Protocol::Sctp => Self::Sctp,
+            packet::Protocol::Gre => Self::Gre,
+            packet::Protocol::Esp => Self::Esp,
+            packet::Protocol::IpIp => Self::IpIp,
+            packet::Protocol::SixInFour => Self::SixInFour,
         }
     }
 }
@@ -37,6 +58,12 @@ impl From<Transport> for packet::Protocol {
             Transport::Icmp => Self::Icmp,
             Transport::Tcp => Self::Tcp,
             Transport::Udp => Self::Udp,
+            Transport::UdpLite => Self::UdpLite,
+            Transport::Sctp => Self::Sctp,
+            Transport::Gre => Self::Gre,
+            Transport::Esp => Self::Esp,
+            Transport::IpIp => Self::IpIp,
+            Transport::SixInFour => Self::SixInFour,
         }
     }
 }
@@ -192,6 +219,17 @@ mod tests {
         };
         assert_eq!(filter.to_query(), "?protocol=udp&host=a%26b%3Dc&port=53");
         assert_eq!(FlowFilter::default().to_query(), "");
+    }
+
+    #[test]
+    fn a_protocol_is_written_in_json_as_it_is_named() {
+        for protocol in packet::Protocol::ALL {
+            let transport = Transport::from(protocol);
+            let json = serde_json::to_value(transport).unwrap();
+            assert_eq!(json, protocol.name());
+            assert_eq!(serde_json::from_value::<Transport>(json).unwrap(), transport);
+            assert_eq!(packet::Protocol::from(transport), protocol);
+        }
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::fmt;
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::str::FromStr;
 
-use config::{ForwardHost, ForwardProtocol, ParseForwardError};
+use config::{ForwardHost, ForwardProtocol, Hairpinning, ParseForwardError};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 use super::{WanState, serde_as_text};
@@ -172,16 +172,56 @@ pub struct ForwardSpec {
     pub port: PortRange,
     /// Where it leads.
     pub to: ForwardTarget,
+    /// Who may use it, as the file says it; empty: everybody.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub from: Vec<String>,
+    /// Whether hosts inside may use it too.
+    #[serde(default = "yes", skip_serializing_if = "is_yes")]
+    pub hairpin: bool,
+}
+
+fn yes() -> bool {
+    true
+}
+
+fn is_yes(flag: &bool) -> bool {
+    *flag
+}
+
+/// Why a specification is no forward.
+#[derive(Clone, PartialEq, Debug, thiserror::Error)]
+pub enum SpecError {
+    /// Its ports or its target.
+    #[error(transparent)]
+    Forward(#[from] ParseForwardError),
+    /// Who may use it.
+    #[error(transparent)]
+    From(#[from] config::Fault),
+}
+
+impl SpecError {
+    /// What to write instead.
+    #[must_use]
+    pub fn remedy(&self) -> String {
+        match self {
+            Self::Forward(error) => error.remedy(),
+            Self::From(fault) => fault.remedy(),
+        }
+    }
 }
 
 impl ForwardSpec {
     /// The same as the configuration would say it.
     ///
     /// # Errors
-    /// If the internal ports would run past 65535.
-    pub fn to_config(&self) -> Result<config::Forward, ParseForwardError> {
-        let Self { protocol, port, to } = self;
-        config::Forward::parse(protocol.as_str(), &port.to_string(), &to.to_string())
+    /// If the internal ports would run past 65535, or `from` names neither addresses nor a name.
+    pub fn to_config(&self) -> Result<config::Forward, SpecError> {
+        let Self { protocol, port, to, from, hairpin } = self;
+        let forward =
+            config::Forward::parse(protocol.as_str(), &port.to_string(), &to.to_string())?;
+        let terms = from.iter().map(|term| config::AddressTerm::parse(term));
+        let hairpin = if *hairpin { Hairpinning::On } else { Hairpinning::Off };
+        Ok(config::Forward { from: terms.collect::<Result<_, _>>()?, hairpin, ..forward })
     }
 }
 
@@ -226,6 +266,12 @@ pub struct Forward {
     pub enabled: bool,
     /// The internal endpoint of its first port; `null` while the name has no lease.
     pub resolved: Option<SocketAddrV4>,
+    /// Who may use it; empty: everybody.
+    #[serde(default)]
+    pub from: Vec<String>,
+    /// Whether hosts inside may use it too.
+    #[serde(default = "yes")]
+    pub hairpin: bool,
 }
 
 impl Forward {
@@ -253,6 +299,8 @@ impl Forward {
             source,
             enabled: resolved.is_some() && wan.is_up(),
             resolved,
+            from: forward.from.iter().map(ToString::to_string).collect(),
+            hairpin: forward.hairpin == Hairpinning::On,
         }
     }
 
@@ -326,6 +374,30 @@ mod tests {
         assert_eq!(shown.id, "tcp/203.0.113.5:80");
         let json = serde_json::to_value(&shown).unwrap();
         assert_eq!(json["address"], "203.0.113.5");
+    }
+
+    #[test]
+    fn a_spec_may_name_sources_and_forbid_the_inside() {
+        let text = r#"{"protocol":"tcp","port":"80","to":"web","from":["@office","10.0.0.0/8"],"hairpin":false}"#;
+        let spec: ForwardSpec = serde_json::from_str(text).unwrap();
+        assert_eq!(serde_json::to_string(&spec).unwrap(), text);
+        let forward = spec.to_config().unwrap();
+        assert_eq!(
+            forward.to_string(),
+            "tcp 80 to web:80 from @office, 10.0.0.0/8, not from inside"
+        );
+        let shown = Forward::new(&forward, ForwardSource::Runtime, None, WanState::Bound);
+        assert_eq!((shown.from.len(), shown.hairpin), (2, false));
+        let wrong = ForwardSpec { from: vec!["a b".to_owned()], ..spec };
+        assert!(wrong.to_config().unwrap_err().remedy().contains("`10.0.0.0/24`"));
+    }
+
+    #[test]
+    fn a_spec_stored_by_an_earlier_release_is_open_to_everybody() {
+        let text = r#"{"protocol":"tcp","port":"80","to":"web"}"#;
+        let spec: ForwardSpec = serde_json::from_str(text).unwrap();
+        assert_eq!((spec.from.len(), spec.hairpin), (0, true));
+        assert_eq!(spec.to_config().unwrap().hairpin, Hairpinning::On);
     }
 
     #[test]

@@ -8,6 +8,7 @@
 mod flow;
 mod forward;
 mod host;
+mod rule;
 mod services;
 mod status;
 
@@ -15,13 +16,14 @@ pub use config::{ForwardHost, ForwardProtocol};
 pub use flow::{Direction, FLOWS_LISTED_MAX, Flow, FlowFilter, Killed, Transport};
 pub use forward::{
     Forward, ForwardSource, ForwardSpec, ForwardTarget, ParsePortRangeError, ParseTargetError,
-    PortRange,
+    PortRange, SpecError,
 };
 pub use host::{Host, Lease, LeaseSource, LeaseState, Reservation};
+pub use rule::{Rule, RuleCounts};
 pub use services::{ConfigProblem, ConfigReport, Dns, Drop, Reloaded, Upstream};
 pub use status::{
-    FlowTotals, Lan, Link, LinkRole, LinkState, OneToOne, Shaper, ShaperDirection, Status, Wan,
-    WanMode, WanState,
+    DmzHost, FlowTotals, Lan, Link, LinkRole, LinkState, OneToOne, Shaper, ShaperDirection, Status,
+    Wan, WanMode, WanState,
 };
 
 /// MAC addresses as text, for `#[serde(with = "mac")]`.

@@ -13,8 +13,11 @@ pub struct Drop {
     pub sentence: String,
     /// The link that the packets came in on; `null` where none can be told.
     pub link: Option<String>,
-    /// Packets.
+    /// Packets dropped silently.
     pub count: u64,
+    /// Packets answered by an ICMP error or a reset for the reason.
+    #[serde(default)]
+    pub answered: u64,
 }
 
 /// A server that the DNS forwarder asks.

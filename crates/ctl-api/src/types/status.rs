@@ -32,6 +32,20 @@ pub struct Status {
     pub shapers: Vec<Shaper>,
     /// The DNS forwarder.
     pub dns: Dns,
+    /// The host that gets everything from outside that nothing else takes; `null`: nobody does.
+    #[serde(default)]
+    pub dmz_host: Option<DmzHost>,
+}
+
+/// The host that gets everything from outside that nothing else takes.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct DmzHost {
+    /// As the configuration names it.
+    pub host: String,
+    /// Its address.
+    pub address: Ipv4Addr,
+    /// Whether echo requests go there too.
+    pub ping: bool,
 }
 
 /// Where the WAN's address comes from.
@@ -239,6 +253,10 @@ pub struct Link {
     pub tx_bits_per_sec: u64,
     /// Frames that the kernel dropped before we could read them.
     pub kernel_drops: u64,
+    /// Fragments received that became part of a whole packet.
+    pub fragments_joined: u64,
+    /// Fragments received that wait for the rest of their packet.
+    pub fragments_waiting: u64,
 }
 
 /// Sessions and mappings in numbers.

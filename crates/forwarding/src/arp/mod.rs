@@ -18,7 +18,9 @@ use packet::{Instant, LinkId, MacAddr};
 pub use config::LinkConfig;
 pub use message::{ARP_FRAME_LEN, ArpMessage, ArpOperation};
 pub use output::{ArpStats, Event, Released, Resolution};
-pub use waiting::{FRAMES_PER_NEIGHBOUR_MAX, WAITING_FRAME_LEN_MAX, WAITING_MAX, WaitingFrame};
+pub use waiting::{
+    FRAMES_PER_NEIGHBOUR_MAX, WAITING_BYTES_MAX, WAITING_FRAME_LEN_MAX, WAITING_MAX, WaitingFrame,
+};
 
 use crate::{NEIGHBOURS_MAX, NeighbourWriter, Neighbours};
 use output::Outputs;

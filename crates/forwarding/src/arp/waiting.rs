@@ -11,12 +11,15 @@ use super::Key;
 /// packets of every host wait at once; one that is there answers within a millisecond.
 pub const FRAMES_PER_NEIGHBOUR_MAX: usize = packet::BATCH_MAX;
 
-/// Frames that may wait in all: half a megabyte at their longest.
+/// Frames that may wait in all.
 pub const WAITING_MAX: usize = 256;
 
-/// Longest frame that may wait, in bytes: any of a 1500-byte link. Super-packets follow a
-/// handshake, by which time the neighbour is known.
-pub const WAITING_FRAME_LEN_MAX: usize = 2048;
+/// Bytes that may wait in all: every frame of a 1500-byte link that may wait.
+pub const WAITING_BYTES_MAX: usize = 512 * 1024;
+
+/// Longest frame that may wait, in bytes: any, for a packet that came in fragments may be the first
+/// to its next hop, and the second may be as long.
+pub const WAITING_FRAME_LEN_MAX: usize = packet::LARGE_FRAME_MAX;
 
 /// A frame whose next hop is not known yet, as it arrived.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -34,21 +37,25 @@ pub struct WaitingFrame {
 #[derive(Default)]
 pub(super) struct WaitingRoom {
     frames: VecDeque<(Key, WaitingFrame)>,
+    bytes: usize,
 }
 
 impl WaitingRoom {
-    /// Adds a frame; returns how many older ones had to go (0 to 2).
+    /// Adds a frame; returns how many older ones had to go.
     pub(super) fn push(&mut self, key: Key, frame: WaitingFrame) -> u64 {
         let mut dropped = 0;
         let is_sibling = |(other, _): &&(Key, WaitingFrame)| *other == key;
         if self.frames.iter().filter(is_sibling).count() >= FRAMES_PER_NEIGHBOUR_MAX
             && let Some(oldest) = self.frames.iter().position(|(other, _)| *other == key)
         {
-            self.frames.remove(oldest);
+            self.frames.remove(oldest).inspect(|(_, gone)| self.bytes -= gone.frame.len());
             dropped += 1;
         }
-        if self.frames.len() >= WAITING_MAX {
-            self.frames.pop_front();
+        self.bytes += frame.frame.len();
+        while (self.frames.len() >= WAITING_MAX || self.bytes > WAITING_BYTES_MAX)
+            && let Some((_, oldest)) = self.frames.pop_front()
+        {
+            self.bytes -= oldest.frame.len();
             dropped += 1;
         }
         self.frames.push_back((key, frame));
@@ -62,6 +69,7 @@ impl WaitingRoom {
             // Once around: every frame is popped and either taken or put back behind the others.
             let Some((other, frame)) = self.frames.pop_front() else { break };
             if other == key {
+                self.bytes -= frame.frame.len();
                 taken.push(frame);
             } else {
                 self.frames.push_back((other, frame));
@@ -104,6 +112,19 @@ mod tests {
         assert!(room.take(key(0)).is_empty());
         assert_eq!(room.take(key(1)).len(), 1);
         assert_eq!(room.take(key(9999)).len(), 1);
+    }
+
+    #[test]
+    fn long_frames_wait_as_far_as_bytes_allow() {
+        let mut room = WaitingRoom::default();
+        let long = || WaitingFrame { frame: vec![0; WAITING_FRAME_LEN_MAX], ..frame(0) };
+        let fit = (WAITING_BYTES_MAX / WAITING_FRAME_LEN_MAX) as u32;
+        for n in 0..fit {
+            assert_eq!(room.push(key(n), long()), 0);
+        }
+        assert_eq!(room.push(key(fit), long()), 1);
+        assert_eq!((room.take(key(0)).len(), room.take(key(1)).len()), (0, 1));
+        assert_eq!(room.push(key(fit + 1), long()), 0);
     }
 
     #[test]

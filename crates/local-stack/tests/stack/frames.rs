@@ -46,11 +46,15 @@ pub fn udp(from: (Ipv4Addr, u16), to: (Ipv4Addr, u16), payload: &[u8]) -> Vec<u8
 }
 
 pub fn ping(from: Ipv4Addr, to: Ipv4Addr) -> Vec<u8> {
+    ping_with(from, to, b"are you there")
+}
+
+pub fn ping_with(from: Ipv4Addr, to: Ipv4Addr, payload: &[u8]) -> Vec<u8> {
     let builder = PacketBuilder::ethernet2(mac(9).0, router_mac(1).0)
         .ipv4(from.octets(), to.octets(), 64)
         .icmpv4_echo_request(7, 1);
     let mut frame = Vec::new();
-    builder.write(&mut frame, b"are you there").unwrap();
+    builder.write(&mut frame, payload).unwrap();
     frame
 }
 

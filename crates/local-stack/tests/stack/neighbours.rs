@@ -36,6 +36,24 @@ fn a_packet_waits_for_its_next_hop_and_comes_again_unchanged() {
 }
 
 #[test]
+fn a_packet_that_came_in_fragments_waits_like_any_and_its_sender_hears_of_it() {
+    let mut rig = Rig::new(STATIC);
+    let long = udp((HOST, 5000), (GATEWAY, 80), &[7; 20_000]);
+    rig.punt_unresolved(HOME, (LinkId::WAN, GATEWAY), &long);
+    let reply = arp(ArpOperation::REPLY, (mac(1), GATEWAY), (router_mac(0), WAN_ADDRESS));
+    rig.punt(PuntReason::Arp, LinkId::WAN, &reply);
+    assert_eq!(rig.again, [(HOME, long)]);
+    rig.forget_outputs();
+
+    let lost = udp((HOST, 5000), (DEAD, 80), &[7; 20_000]);
+    rig.punt_unresolved(HOME, (GUEST, DEAD), &lost);
+    rig.advance(Duration::from_secs(10));
+    let error = rig.frames.iter().find(|(_, frame)| ArpMessage::parse(frame).is_none());
+    let unreachable = Icmpv4Type::DestinationUnreachable(DestUnreachableHeader::Host);
+    assert_eq!(see(&error.unwrap().1).icmp, Some(unreachable));
+}
+
+#[test]
 fn the_sender_hears_of_a_neighbour_that_does_not_answer() {
     let mut rig = Rig::new(STATIC);
     rig.forget_outputs();

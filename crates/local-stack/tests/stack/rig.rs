@@ -98,8 +98,10 @@ impl Rig {
     /// Takes every output, records first.
     pub fn drain(&mut self) {
         self.records.extend(std::iter::from_fn(|| self.stack.poll_store()));
-        let mut buffer = [0xa5; SMALL_FRAME_MAX];
-        while let Some(transmit) = self.stack.poll_transmit(&mut buffer) {
+        let mut buffer = vec![0xa5; SMALL_FRAME_MAX];
+        loop {
+            buffer.resize(self.stack.transmit_space(), 0xa5);
+            let Some(transmit) = self.stack.poll_transmit(&mut buffer) else { break };
             match transmit {
                 Transmit::Frame { egress, len } => {
                     self.frames.push((egress, buffer[..len].to_vec()));

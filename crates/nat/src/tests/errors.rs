@@ -212,3 +212,83 @@ fn the_mtu_of_fragmentation_needed_comes_through() {
     assert_checksums(packet.frame());
     assert_eq!(packet::header::u16_at(packet.frame(), 40), 1400);
 }
+
+/// Of each further protocol a packet from `source`, and one that answers it at `to`.
+fn others(source: Ipv4Addr, to: Ipv4Addr) -> Vec<(PacketBuf, PacketBuf)> {
+    let (own, external) = (ep(source, 5000), ep(to, 5000));
+    vec![
+        (udp_lite(own, ep(R, 9), 8, b"sound"), udp_lite(ep(R, 9), external, 0, b"sound")),
+        (sctp(own, ep(R, 9), 1), sctp(ep(R, 9), external, 2)),
+        (gre(source, R, None), gre(R, to, None)),
+        (gre(source, R, Some(0x0001_0002)), gre(R, to, Some(0x0001_0002))),
+        (esp(source, R, 0xa1), esp(R, to, 0x1a)),
+        (ip(Protocol::IpIp, source, R, [0x45; 40]), ip(Protocol::IpIp, R, to, [0x45; 40])),
+        (
+            ip(Protocol::SixInFour, source, R, [0x60; 48]),
+            ip(Protocol::SixInFour, R, to, [0x60; 48]),
+        ),
+    ]
+}
+
+#[test]
+fn req4_an_error_about_any_protocol_reaches_its_sender_even_from_eight_bytes() {
+    for (original, _) in others(A, E) {
+        let protocol = datagram(&original).protocol();
+        for cut in [0, 28] {
+            let mut rig = Rig::new(policy());
+            // Another host speaks with the peer as well, where that is possible.
+            rig.send(LAN, udp_lite(ep(B, 5000), ep(R, 9), 8, b"sound")).unwrap();
+            rig.send(LAN, esp(B, R, 0xb1)).unwrap();
+            let outside = sent(&mut rig, LAN, &original);
+            let quote = if cut == 0 { &outside[..] } else { &outside[..cut] };
+            let mut packet = error(MIDDLE, E, exceeded(), quote);
+            let next = rig.pass(LinkId::WAN, &mut packet);
+            assert_eq!(next, Ok(NextHop { egress: LAN, neighbour: 22 }), "{protocol}");
+            assert_checksums(packet.frame());
+            assert_eq!(embedded_in(&packet), &ip_packet(&original, 1)[..quote.len()], "{protocol}");
+            let outer = datagram(&packet);
+            assert_eq!((outer.source.address, outer.destination.address), (MIDDLE, A));
+        }
+    }
+}
+
+#[test]
+fn req5_an_error_from_inside_about_any_protocol_reaches_the_peer() {
+    for (opening, original) in others(A, E) {
+        let protocol = datagram(&original).protocol();
+        let mut rig = Rig::new(policy());
+        rig.pass(LAN, &mut buffer(opening.frame())).unwrap();
+        let inside = sent(&mut rig, LinkId::WAN, &original);
+        let mut packet = error(A, R, unreachable(), &inside);
+        let next = rig.pass(LAN, &mut packet).unwrap();
+        assert_eq!(next.egress, LinkId::WAN, "{protocol}");
+        assert_checksums(packet.frame());
+        assert_eq!(embedded_in(&packet), ip_packet(&original, 1), "{protocol}");
+        let outer = datagram(&packet);
+        assert_eq!((outer.source.address, outer.destination.address), (E, R));
+    }
+}
+
+#[test]
+fn an_error_between_lans_about_esp_finds_its_association() {
+    let mut rig = Rig::new(policy());
+    let original = esp(A, C, 0xa1);
+    let routed = sent(&mut rig, LAN, &original);
+    let mut packet = error(C, A, unreachable(), &routed);
+    rig.pass(LAN2, &mut packet).unwrap();
+    assert_checksums(packet.frame());
+    assert_eq!(embedded_in(&packet), ip_packet(&original, 1));
+}
+
+#[test]
+fn req4_an_error_about_an_esp_packet_that_nobody_sent_is_dropped() {
+    let mut rig = Rig::new(policy());
+    let outside = sent(&mut rig, LAN, &esp(A, R, 0xa1));
+    let stranger = ip_packet(&esp(E, R, 0xa2), 0);
+    let mut packet = error(R, E, unreachable(), &stranger);
+    assert_eq!(rig.pass(LinkId::WAN, &mut packet), Err(DropReason::IcmpNoSession));
+    let inside = ip_packet(&esp(R, A, 0x1a), 0);
+    let mut packet = error(A, R, unreachable(), &inside);
+    assert_eq!(rig.pass(LAN, &mut packet), Err(DropReason::IcmpNoSession));
+    assert!(rig.pass(LinkId::WAN, &mut error(R, E, unreachable(), &outside)).is_ok());
+}

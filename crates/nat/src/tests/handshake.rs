@@ -109,7 +109,7 @@ fn a_remote_host_that_knows_of_no_syn_resets_what_it_did_not_ask_for() {
     let mut rig = rig();
     rig.tcp_in(REMOTE, WEB, SYN).unwrap();
     rig.tcp_out(SERVER, REMOTE, SYN_ACK).unwrap();
-    let blind = rig.send(LinkId::WAN, tcp_at(REMOTE, WEB, RST, (100, 0)));
+    let blind = rig.send(LinkId::WAN, tcp_at(REMOTE, WEB, RST, (100_000, 0)));
     assert_eq!(blind, Err(DropReason::TcpNoSession));
     let asked = rig.send(LinkId::WAN, tcp_at(REMOTE, WEB, RST, (6, 0)));
     assert_eq!(asked, Ok((REMOTE, SERVER)));
@@ -230,6 +230,18 @@ fn an_error_about_a_handshake_finds_it_from_both_sides() {
     let stranger = tcp(WEB, ep(R2, 4000), SYN_ACK);
     let stray = errors::error(R2, E, errors::unreachable(), &stranger.frame()[14..]);
     assert_eq!(about(Side::Outside, &stray), Err(DropReason::IcmpNoSession));
+}
+
+#[test]
+fn an_error_about_a_handshake_of_the_dmz_host_finds_it() {
+    let dmz = Some(Dmz { host: B, echo: DmzEcho::Router });
+    let mut rig = Rig::new(Policy { dmz, ..policy() });
+    rig.tcp_in(REMOTE, ep(E, 80), SYN).unwrap();
+    let answer = tcp(ep(E, 80), REMOTE, SYN_ACK);
+    let lost = errors::error(errors::MIDDLE, E, errors::exceeded(), &answer.frame()[14..]);
+    let (pass, at) = (rig.participant.pass(), (Side::Outside, rig.now));
+    let found = rig.tables.pending_of_error(&pass, &lost, &datagram(&lost), at, &rig.policy);
+    assert_eq!(found.map(|error| error.destination()), Ok(B));
 }
 
 #[test]

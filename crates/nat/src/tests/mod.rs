@@ -14,7 +14,9 @@ use crate::*;
 
 mod addresses;
 mod errors;
+mod esp;
 mod exempt;
+mod explicit;
 mod filtering;
 mod hairpin;
 mod handshake;
@@ -22,6 +24,7 @@ mod hold_down;
 mod lifetime;
 mod machine;
 mod mappings;
+mod other_protocols;
 mod outbound;
 mod policy_change;
 mod properties;
@@ -65,6 +68,7 @@ pub(crate) fn policy() -> Policy {
         filtering: vec![Filtering::AddressAndPortDependent; 3].into(),
         host_filterings: HostFilterings::default(),
         forwards: Forwards::default(),
+        dmz: None,
         timeouts: Timeouts::default(),
         reserved: ReservedPorts::none().with(Protocol::Udp, 68..=68),
         mappings_per_host_max: 1_000_000,
@@ -80,8 +84,15 @@ fn with_filtering(filtering: Filtering) -> Policy {
 }
 
 fn forward(protocol: Protocol, port: u16, to: Endpoint) -> Forward {
-    let (external, id) = (port..=port, u32::from(port));
-    Forward { protocol, address: None, external, to: Internal(to), id }
+    Forward {
+        protocol,
+        address: None,
+        external: port..=port,
+        to: Internal(to),
+        id: u32::from(port),
+        sources: None,
+        hairpin: Hairpin::Allowed,
+    }
 }
 
 fn with_forwards(forwards: Vec<Forward>) -> Policy {
@@ -128,7 +139,7 @@ impl Rig {
         let engine = &mut self.engines[worker];
         let (policy, now) = (&self.policy, self.now);
         if datagram.transport == L4::Icmp(IcmpKind::Error) {
-            return self.tables.translate_error(&pass, packet, &datagram, side);
+            return self.tables.translate_error(&pass, packet, &datagram, side, policy);
         }
         let mut hit = self.tables.sessions().lookup(&pass, &SessionKey(datagram.key(side)));
         if let Some(stale) = hit.filter(|hit| hit.value().generation() != policy.generation) {
@@ -167,9 +178,10 @@ impl Rig {
             return Err(DropReason::TcpResetOutOfWindow);
         }
         hit.value().apply(packet, &datagram);
-        match segment {
-            Some(segment) => touch_tcp(&hit, &segment, now, packet.len() as u64, 1),
-            None => hit.value().touch(now, packet.len() as u64, 1),
+        match (segment, datagram.transport) {
+            (Some(segment), _) => touch_tcp(&hit, &segment, now, packet.len() as u64, 1),
+            (None, L4::Sctp(chunk)) => touch_sctp(&hit, chunk, now, packet.len() as u64, 1),
+            (None, _) => hit.value().touch(now, packet.len() as u64, 1),
         }
         Ok(hit.value().next_hop())
     }
@@ -355,6 +367,75 @@ fn echo_reply(source: Ipv4Addr, destination: Ipv4Addr, id: u16) -> PacketBuf {
     buffer(&frame)
 }
 
+/// An IP packet of any protocol.
+fn ip(
+    protocol: Protocol,
+    source: Ipv4Addr,
+    destination: Ipv4Addr,
+    segment: impl AsRef<[u8]>,
+) -> PacketBuf {
+    let mut frame = Vec::new();
+    let number = etherparse::IpNumber(protocol as u8);
+    builder(source, destination).write(&mut frame, number, segment.as_ref()).unwrap();
+    buffer(&frame)
+}
+
+fn esp(source: Ipv4Addr, destination: Ipv4Addr, spi: u32) -> PacketBuf {
+    ip(
+        Protocol::Esp,
+        source,
+        destination,
+        [&spi.to_be_bytes()[..], &[0, 0, 0, 1], b"sealed"].concat(),
+    )
+}
+
+/// GRE with a key, or without.
+fn gre(source: Ipv4Addr, destination: Ipv4Addr, key: Option<u32>) -> PacketBuf {
+    let segment = match key {
+        Some(key) => [&[0x20, 0, 8, 0][..], &key.to_be_bytes(), b"inner"].concat(),
+        None => [&[0, 0, 8, 0][..], b"inner"].concat(),
+    };
+    ip(Protocol::Gre, source, destination, segment)
+}
+
+/// SCTP with one chunk.
+fn sctp(source: Endpoint, destination: Endpoint, chunk: u8) -> PacketBuf {
+    let mut segment = [source.port.to_be_bytes(), destination.port.to_be_bytes()].concat();
+    segment.extend_from_slice(&[1, 2, 3, 4, 0xca, 0xfe, 0xba, 0xbe, chunk, 0, 0, 8, 5, 6, 7, 8]);
+    ip(Protocol::Sctp, source.address, destination.address, segment)
+}
+
+/// UDP-Lite whose checksum, a right one, covers `coverage` bytes or, if that is 0, all.
+fn udp_lite(source: Endpoint, destination: Endpoint, coverage: u16, payload: &[u8]) -> PacketBuf {
+    let mut segment = [source.port, destination.port, coverage, 0].map(u16::to_be_bytes).concat();
+    segment.extend_from_slice(payload);
+    let mut packet = ip(Protocol::UdpLite, source.address, destination.address, &segment);
+    let checksum = udp_lite_checksum(packet.frame());
+    packet::header::put_u16(packet.frame_mut(), 34 + 6, checksum);
+    packet
+}
+
+/// The checksum that a UDP-Lite packet should have (RFC 3828 §3.1), summed as plainly as it is put.
+fn udp_lite_checksum(frame: &[u8]) -> u16 {
+    let mut segment = frame[34..].to_vec();
+    let length = segment.len();
+    segment[6..8].fill(0);
+    match usize::from(u16::from_be_bytes([segment[4], segment[5]])) {
+        0 => {}
+        coverage => segment.truncate(coverage),
+    }
+    let pseudo = [&frame[26..34], &[0, 136], &(length as u16).to_be_bytes(), &segment].concat();
+    let sum: u32 = pseudo
+        .chunks(2)
+        .map(|pair| u32::from(pair[0]) << 8 | u32::from(pair.get(1).copied().unwrap_or(0)))
+        .sum();
+    let folded = (sum & 0xffff) + (sum >> 16);
+    match !(((folded & 0xffff) + (folded >> 16)) as u16) {
+        0 => 0xffff,
+        checksum => checksum,
+    }
+}
+
 fn datagram(packet: &PacketBuf) -> Datagram {
     match parse(packet.frame(), packet.offload) {
         Ok(Parsed::Ipv4(datagram)) => datagram,
@@ -381,6 +462,10 @@ fn assert_checksums(frame: &[u8]) {
         Some(TransportSlice::Icmpv4(icmp)) => {
             let full = icmp.icmp_type().calc_checksum(icmp.payload());
             assert_eq!(icmp.checksum(), full, "ICMP checksum");
+        }
+        _ if header.protocol.0 == Protocol::UdpLite as u8 => {
+            let checksum = u16::from_be_bytes([frame[40], frame[41]]);
+            assert_eq!(checksum, udp_lite_checksum(frame), "UDP-Lite checksum");
         }
         _ => {}
     }

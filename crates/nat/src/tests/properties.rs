@@ -35,15 +35,28 @@ fn build(protocol: Protocol, source: Endpoint, destination: Endpoint, payload: &
             .syn()
             .write(&mut frame, payload)
             .unwrap(),
-        Protocol::Udp | Protocol::Icmp => {
-            step.udp(source.port, destination.port).write(&mut frame, payload).unwrap();
+        Protocol::UdpLite => {
+            let coverage = 8 + payload.len() as u16 / 2;
+            return udp_lite(source, destination, coverage, payload);
         }
+        _ => step.udp(source.port, destination.port).write(&mut frame, payload).unwrap(),
     }
     buffer(&frame)
 }
 
 fn any_protocol() -> impl Strategy<Value = Protocol> {
-    prop_oneof![Just(Protocol::Tcp), Just(Protocol::Udp)]
+    prop_oneof![Just(Protocol::Tcp), Just(Protocol::Udp), Just(Protocol::UdpLite)]
+}
+
+/// A packet whose ports nobody changes; reversing it leaves all behind the IP header as it is, but
+/// that SCTP's ports trade places.
+fn untouched(protocol: Protocol, host: Ipv4Addr, id: u32, payload: &[u8]) -> PacketBuf {
+    match protocol {
+        Protocol::Sctp => sctp(ep(host, id as u16 | 1), ep(R, 9), 1),
+        Protocol::Gre => gre(host, R, (!id.is_multiple_of(3)).then_some(id)),
+        Protocol::Esp => esp(host, R, id | 1),
+        _ => ip(protocol, host, R, [&[0x45; 40][..], payload].concat()),
+    }
 }
 
 proptest! {
@@ -72,6 +85,43 @@ proptest! {
         let mut original = build(protocol, internal, remote, &payload);
         lower_ttl(&mut original, 2);
         prop_assert_eq!(packet.frame(), original.frame());
+    }
+
+    #[test]
+    fn translate_then_untranslate_is_identity_where_no_port_is_changed(
+        protocol in prop_oneof![
+            Just(Protocol::Sctp),
+            Just(Protocol::Gre),
+            Just(Protocol::Esp),
+            Just(Protocol::IpIp),
+            Just(Protocol::SixInFour),
+        ],
+        host in 0x0a00_0001u32..0x0aff_fffe,
+        id: u32,
+        external in any::<u32>(),
+        payload in proptest::collection::vec(any::<u8>(), 0..200),
+    ) {
+        let external = Ipv4Addr::from_bits(external | 0x8000_0000);
+        let mut rig = Rig::sized(64, 1, Policy { external: Some(external), ..policy() });
+        let original = untouched(protocol, Ipv4Addr::from_bits(host), id, &payload);
+        let mut packet = buffer(original.frame());
+        rig.pass(LAN, &mut packet).unwrap();
+        assert_checksums(packet.frame());
+        prop_assert_eq!(&packet.frame()[34..], &original.frame()[34..]);
+        let turn = |packet: &mut PacketBuf| {
+            let ports: Vec<u8> = packet.frame()[34..38].to_vec();
+            swap(packet);
+            if protocol != Protocol::Sctp {
+                packet.frame_mut()[34..38].copy_from_slice(&ports);
+            }
+        };
+        turn(&mut packet);
+        rig.pass(LinkId::WAN, &mut packet).unwrap();
+        assert_checksums(packet.frame());
+        turn(&mut packet);
+        let mut expected = buffer(original.frame());
+        lower_ttl(&mut expected, 2);
+        prop_assert_eq!(packet.frame(), expected.frame());
     }
 
     #[test]

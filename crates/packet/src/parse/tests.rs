@@ -99,9 +99,8 @@ fn malformed_ip_headers_each_have_their_reason() {
     assert_eq!(refusal(&with_ip_byte(0, 0x4f)), DropReason::IpHeaderLength);
     assert_eq!(refusal(&with_ip_byte(3, 19)), DropReason::IpTotalLength);
     assert_eq!(refusal(&with_ip_byte(3, 200)), DropReason::IpTruncated);
-    assert_eq!(refusal(&with_ip_byte(6, 0x20)), DropReason::Fragment);
-    assert_eq!(refusal(&with_ip_byte(7, 1)), DropReason::Fragment);
-    assert_eq!(refusal(&with_ip_byte(9, 50)), DropReason::ProtocolUnsupported);
+    assert_eq!(refusal(&with_ip_byte(6, 0x20)), DropReason::FragmentLength);
+    assert_eq!(refusal(&with_ip_byte(9, 51)), DropReason::ProtocolUnsupported);
     let mut bad = udp_frame();
     bad[24] ^= 1;
     assert_eq!(refusal(&bad), DropReason::IpChecksum);
@@ -150,7 +149,7 @@ fn ethertypes_that_are_not_ours_each_have_their_reason() {
 }
 
 #[test]
-fn source_routes_are_refused_behind_any_other_option() {
+fn rfc7126_4_3_source_routes_are_refused_behind_any_other_option() {
     for (options, reason) in [
         (vec![1, 131, 3, 4], Some(DropReason::IpSourceRoute)),
         (vec![7, 3, 4, 137], Some(DropReason::IpSourceRoute)),

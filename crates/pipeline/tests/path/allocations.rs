@@ -1,13 +1,16 @@
 //! After start a worker takes no memory: not for a packet, not for a session.
 
+use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use allocation_counter::measure;
-use packet::{Batch, LinkId, Offloads};
+use packet::{Batch, LinkId, Offloads, Protocol};
 use qos::{Overhead, Rate, Shaper, ShaperConfig};
 
-use crate::frames::{ACK, SYN, echo_request, ep};
-use crate::rig::{A, B, HOME, R, Rig, WAN_ADDRESS, WEB, config, from, web_forward};
+use crate::frames::{ACK, SYN, echo_request, ep, piece, pieces, with_ip};
+use crate::rig::{
+    A, B, HOME, HOME_ADDRESS, R, Rig, WAN_ADDRESS, WEB, config, config_with, from, web_forward,
+};
 
 const PACKETS: u16 = 500;
 const INBOUND: u16 = 200;
@@ -44,6 +47,14 @@ fn allocations(rig: &mut Rig, link: LinkId, frames: &[Vec<u8>]) -> u64 {
     measure(|| pass(rig)).count_total
 }
 
+/// An ESP and a GRE packet.
+fn sealed(source: Ipv4Addr, destination: Ipv4Addr, spi: u8) -> [Vec<u8>; 2] {
+    let raw = |protocol, first| {
+        from(source).raw(protocol, source, destination, &[0, 0, 0, first, 0, 0, 0, 1])
+    };
+    [raw(Protocol::Esp, spi), raw(Protocol::Gre, 0)]
+}
+
 #[test]
 fn packets_of_established_flows_take_no_memory() {
     let mut rig = rig(Offloads::ALL);
@@ -52,23 +63,27 @@ fn packets_of_established_flows_take_no_memory() {
         from(A).tcp(ep(A, 5000), ep(R, 443), ACK, b"out"),
         from(A).icmp(A, R, echo_request(1)),
     ];
+    let out = out.into_iter().chain(sealed(A, R, 7)).collect::<Vec<_>>();
     let back = [
         from(R).udp(ep(R, 1), ep(WAN_ADDRESS, 5000), b"back"),
         from(R).tcp(ep(R, 443), ep(WAN_ADDRESS, 5000), ACK, b"back"),
     ];
+    let back = back.into_iter().chain(sealed(R, WAN_ADDRESS, 9)).collect::<Vec<_>>();
     assert_eq!(allocations(&mut rig, HOME, &out), 0, "even the first packets");
     for _ in 0..PACKETS {
         assert_eq!(allocations(&mut rig, HOME, &out), 0);
         assert_eq!(allocations(&mut rig, LinkId::WAN, &back), 0);
     }
-    assert_eq!(rig.counters.link(LinkId::WAN).forwarded.load(), u64::from(PACKETS) * 2);
+    assert_eq!(rig.counters.link(LinkId::WAN).forwarded.load(), u64::from(PACKETS) * 4);
 }
 
 #[test]
 fn new_sessions_take_no_memory() {
     let mut rig = rig(Offloads::ALL);
-    let out: Vec<_> =
-        (0..PACKETS).map(|n| from(A).udp(ep(A, 5000 + n), ep(R, 1 + n), b"")).collect();
+    let out: Vec<_> = (0..PACKETS - 2)
+        .map(|n| from(A).udp(ep(A, 5000 + n), ep(R, 1 + n), b""))
+        .chain(sealed(A, R, 7))
+        .collect();
     let (client, web) = (|n| ep(R, 20_000 + n), ep(WAN_ADDRESS, WEB));
     let syns: Vec<_> = (0..INBOUND).map(|n| from(R).tcp(client(n), web, SYN, b"")).collect();
     let answers: Vec<_> =
@@ -80,6 +95,36 @@ fn new_sessions_take_no_memory() {
     assert_eq!(allocations(&mut rig, HOME, &answers), 0);
     assert_eq!(allocations(&mut rig, LinkId::WAN, &thirds), 0);
     assert_eq!(rig.sessions(), usize::from(PACKETS + INBOUND));
+}
+
+#[test]
+fn rules_that_refuse_limit_and_log_take_no_memory() {
+    let tail = r#"
+        [policy.set]
+        mail = ["203.0.113.0/24", "198.18.0.0/16"]
+        [[policy.rule]]
+        action = "refuse"
+        from = "home"
+        protocol = "both"
+        port = [25, "587-588"]
+        destination = "@mail"
+        log = true
+        [[policy.rule]]
+        action = "allow"
+        from = "home"
+        rate = "1/s"
+        log = true
+    "#;
+    let mut rig = Rig::of(config_with(tail), Vec::new());
+    let refused: Vec<_> = (0..PACKETS)
+        .flat_map(|n| {
+            let source = ep(A, 5000 + n);
+            let syn = from(A).tcp(source, ep(R, 25), SYN, b"");
+            [syn, from(A).udp(source, ep(R, 587), b""), from(A).udp(source, ep(R, 1), b"")]
+        })
+        .collect();
+    assert_eq!(allocations(&mut rig, HOME, &refused), 0);
+    assert!(rig.counters.unlogged.load() > 0);
 }
 
 #[test]
@@ -109,4 +154,27 @@ fn shaping_takes_no_memory() {
     let frames: Vec<_> =
         (0..PACKETS).map(|n| from(A).udp(ep(A, 5000 + n % 7), ep(R, 1), &[0; 1000])).collect();
     assert_eq!(allocations(&mut rig, HOME, &frames), 0);
+}
+
+#[test]
+fn fragments_take_no_memory() {
+    let mut rig = rig(Offloads::NONE);
+    rig.runtime.links[0].mtu = 1400;
+    rig.publish();
+    let whole = |id| {
+        let frame = from(A).udp(ep(A, 5000), ep(R, 1), &[7; 9000]);
+        with_ip(&frame, |header| header.identification = id)
+    };
+    let out: Vec<_> = (0..20).flat_map(|id| pieces(&whole(id), 1480)).collect();
+    assert_eq!(allocations(&mut rig, HOME, &out), 0, "put together, translated, cut again");
+    assert_eq!(rig.counters.link(HOME).forwarded.load(), 20);
+    let strays: Vec<_> = (0..PACKETS).map(|id| piece(&whole(id), 0..1480)).collect();
+    assert_eq!(allocations(&mut rig, HOME, &strays), 0, "held and evicted");
+    rig.advance(Duration::from_secs(60));
+    let late = [piece(&whole(1), 1480..2960), piece(&whole(1), 1472..2952)];
+    assert_eq!(allocations(&mut rig, HOME, &late), 0, "timed out and refused");
+    let cut = from(A).udp(ep(A, 5000), ep(R, 1), &[7; 1472]);
+    assert_eq!(allocations(&mut rig, HOME, &[cut]), 0, "cut");
+    let ping = from(A).icmp_about(A, HOME_ADDRESS, echo_request(1), &[7; 9000]);
+    assert_eq!(allocations(&mut rig, HOME, &pieces(&ping, 1480)), 0, "for the router itself");
 }

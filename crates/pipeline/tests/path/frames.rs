@@ -1,15 +1,19 @@
 //! Frames made, and frames understood, by a parser that is not ours.
 
 use std::net::Ipv4Addr;
+use std::ops::Range;
 
 use etherparse::{
     ArpOperation, ArpPacket, EtherType, Icmpv4Slice, Icmpv4Type, IpHeaders, Ipv4Header, NetSlice,
     PacketBuilder, PacketBuilderStep, SlicedPacket, TcpOptionElement, TransportSlice,
 };
-use packet::{Endpoint, MacAddr};
+use packet::{Endpoint, MacAddr, Protocol};
 
 /// The TTL of every frame made here.
 pub const TTL: u8 = 64;
+
+/// Length of an Ethernet header.
+const ETHERNET: usize = 14;
 
 pub const SYN: u8 = 0x02;
 pub const ACK: u8 = 0x10;
@@ -53,6 +57,20 @@ impl Way {
         let mut bytes = Vec::new();
         let builder = self.ip(source.address, destination.address);
         builder.udp(source.port, destination.port).write(&mut bytes, payload).unwrap();
+        bytes
+    }
+
+    /// An IP packet of any protocol.
+    pub fn raw(
+        &self,
+        protocol: Protocol,
+        source: Ipv4Addr,
+        destination: Ipv4Addr,
+        segment: &[u8],
+    ) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        let number = etherparse::IpNumber(protocol as u8);
+        self.ip(source, destination).write(&mut bytes, number, segment).unwrap();
         bytes
     }
 
@@ -127,6 +145,63 @@ impl Way {
     }
 }
 
+/// The IP header of a frame.
+pub fn ip_header(frame: &[u8]) -> Ipv4Header {
+    Ipv4Header::from_slice(&frame[ETHERNET..]).unwrap().0
+}
+
+/// The frame with an IP header changed and its checksum made right.
+pub fn with_ip(frame: &[u8], change: impl FnOnce(&mut Ipv4Header)) -> Vec<u8> {
+    let (mut header, payload) = Ipv4Header::from_slice(&frame[ETHERNET..]).unwrap();
+    change(&mut header);
+    rebuilt(&frame[..ETHERNET], header, payload)
+}
+
+/// The fragment that carries these bytes of a frame's IP payload.
+pub fn piece(frame: &[u8], bytes: Range<usize>) -> Vec<u8> {
+    let (mut header, payload) = Ipv4Header::from_slice(&frame[ETHERNET..]).unwrap();
+    header.fragment_offset = (bytes.start as u16 / 8).try_into().unwrap();
+    header.more_fragments = bytes.end < payload.len();
+    rebuilt(&frame[..ETHERNET], header, &payload[bytes])
+}
+
+/// A frame in fragments of at most so much of its IP payload each.
+pub fn pieces(frame: &[u8], payload_max: usize) -> Vec<Vec<u8>> {
+    let len = frame.len() - ETHERNET - ip_header(frame).header_len();
+    let begins = (0..len).step_by(payload_max);
+    begins.map(|begin| piece(frame, begin..len.min(begin + payload_max))).collect()
+}
+
+/// The frame that fragments in order are the parts of; they agree in all that they repeat.
+pub fn joined<'a>(frames: impl IntoIterator<Item = &'a [u8]>) -> Vec<u8> {
+    let frames: Vec<_> = frames.into_iter().collect();
+    let first = ip_header(frames[0]);
+    let mut whole = Vec::new();
+    for (index, frame) in frames.iter().enumerate() {
+        let (header, payload) = Ipv4Header::from_slice(&frame[ETHERNET..]).unwrap();
+        assert_eq!(header.header_checksum, header.calc_header_checksum(), "IP checksum");
+        assert_eq!(frame.len(), ETHERNET + usize::from(header.total_len));
+        assert_eq!(usize::from(header.fragment_offset.value()) * 8, whole.len(), "in order");
+        assert_eq!(header.more_fragments, index + 1 < frames.len());
+        let facts = |h: &Ipv4Header| (h.identification, h.source, h.destination, h.time_to_live);
+        assert_eq!(facts(&header), facts(&first));
+        assert_eq!(header.dont_fragment, first.dont_fragment);
+        assert_eq!(frame[..ETHERNET], frames[0][..ETHERNET]);
+        whole.extend_from_slice(payload);
+    }
+    let header = Ipv4Header { more_fragments: false, ..first };
+    rebuilt(&frames[0][..ETHERNET], header, &whole)
+}
+
+fn rebuilt(ethernet: &[u8], mut header: Ipv4Header, payload: &[u8]) -> Vec<u8> {
+    header.total_len = (header.header_len() + payload.len()) as u16;
+    header.header_checksum = header.calc_header_checksum();
+    let mut frame = ethernet.to_vec();
+    header.write_raw(&mut frame).unwrap();
+    frame.extend_from_slice(payload);
+    frame
+}
+
 pub fn echo_request(id: u16) -> Icmpv4Type {
     Icmpv4Type::EchoRequest(etherparse::IcmpEchoHeader { id, seq: 3 })
 }
@@ -160,8 +235,14 @@ pub fn arp(
 #[derive(Clone, PartialEq, Debug)]
 pub enum Carried {
     Udp,
-    Tcp { flags: u8, sequence: u32, mss: Option<u16> },
+    Tcp {
+        flags: u8,
+        sequence: u32,
+        mss: Option<u16>,
+    },
     Icmp(Icmpv4Type),
+    /// Any other protocol, by number: all behind the IP header is payload.
+    Other(u8),
 }
 
 /// A frame whose lengths and checksums are all right.
@@ -204,8 +285,10 @@ pub fn see(frame: &[u8]) -> Seen {
     let header = ip.header().to_header();
     assert_eq!(header.header_checksum, header.calc_header_checksum(), "IP checksum");
     assert_eq!(usize::from(header.total_len), frame.len() - 14, "IP total length");
-    let transport = sliced.transport.as_ref().expect("a transport header");
-    let (ports, carried, payload) = understand(&header, transport);
+    let (ports, carried, payload) = match &sliced.transport {
+        Some(transport) => understand(&header, transport),
+        None => ((0, 0), Carried::Other(header.protocol.0), ip.payload().payload.to_vec()),
+    };
     Seen {
         from_mac: MacAddr(link.source),
         to_mac: MacAddr(link.destination),

@@ -1,6 +1,6 @@
 //! Connections from outside before they are open, resets, and what one host may take.
 
-use config::{Action, Rule, RuleTarget};
+use config::{Action, Rule, RuleEnd};
 use etherparse::TcpOptionElement::MaximumSegmentSize;
 use etherparse::{Icmpv4Type, icmpv4};
 use packet::icmp::ErrorKind;
@@ -97,18 +97,11 @@ fn what_passes_without_a_session_is_clamped_checked_and_answered_like_the_rest()
 #[test]
 fn an_answer_passes_whatever_the_policy_says_of_flows_that_the_server_opens() {
     let mut config = config();
-    config.policy.rules.push(Rule {
-        action: Action::Refuse,
-        from: "home".to_owned(),
-        to: RuleTarget::Wan,
-        protocol: None,
-        ports: None,
-        source: None,
-        destination: None,
-    });
+    let home = RuleEnd::Lan("home".to_owned());
+    config.policy.rules.push(Rule::between(Action::Refuse, home, RuleEnd::Wan));
     let mut rig = Rig::of(config, vec![web_forward()]);
     let own = rig.push(HOME, &from(B).tcp(ep(B, 5000), ep(R, 80), SYN, b""));
-    assert_eq!(own.verdict, Verdict::Reply(ErrorKind::AdministrativelyProhibited));
+    assert_eq!(own.verdict, Verdict::Reset);
     rig.accept(CLIENT);
     assert_eq!(rig.sessions(), 1);
 }

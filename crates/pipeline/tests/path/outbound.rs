@@ -1,12 +1,14 @@
 //! From a LAN to the Internet, and back.
 
 use etherparse::TcpOptionElement::{MaximumSegmentSize, Noop, WindowScale};
+use packet::icmp::ErrorKind;
 use packet::{DropReason, LinkId};
 use pipeline::Verdict;
 
 use crate::frames::{ACK, Carried, SYN, TTL, echo_reply, echo_request, ep, see};
 use crate::rig::{
-    A, B, G, GATEWAY, GUEST, HOME, R, R2, Rig, WAN_ADDRESS, config, from, mac, router_mac,
+    A, B, G, GATEWAY, GUEST, HOME, HOME_ADDRESS, R, R2, Rig, WAN_ADDRESS, config, from, mac,
+    router_mac,
 };
 
 #[test]
@@ -141,6 +143,41 @@ fn the_mss_is_left_alone_where_clamping_is_off() {
 }
 
 #[test]
+fn req5508_8_req6888_11b_a_host_beyond_its_quota_is_told_and_keeps_its_flows() {
+    let mut config = config();
+    config.nat.mappings_per_host_max = 3;
+    let mut rig = Rig::of(config, Vec::new());
+    let flow = |port| from(A).udp(ep(A, port), ep(R, 1), b"");
+    for port in 5000..5003 {
+        rig.push(HOME, &flow(port)).forwarded_to(LinkId::WAN);
+    }
+    let out = rig.push(HOME, &flow(5003));
+    assert_eq!(out.verdict, Verdict::Reply(ErrorKind::HostUnreachable));
+    let (link, seen) = out.one();
+    assert_eq!((link, seen.source.address, seen.embedded().0), (HOME, HOME_ADDRESS, ep(A, 5003)));
+    assert_eq!(rig.counters.refused.load(), 1);
+    rig.push(HOME, &flow(5000)).forwarded_to(LinkId::WAN);
+}
+
+#[test]
+fn req5508_9_refusals_are_silent_where_the_operator_says_so() {
+    let mut config = config();
+    config.nat.mappings_per_host_max = 1;
+    config.nat.icmp_refusals = config::IcmpRefusals::Silent;
+    let mut rig = Rig::of(config, Vec::new());
+    rig.push(HOME, &from(A).udp(ep(A, 5000), ep(R, 1), b"")).forwarded_to(LinkId::WAN);
+    let more = from(A).udp(ep(A, 5001), ep(R, 1), b"");
+    rig.push(HOME, &more).dropped_for(DropReason::HostQuota);
+    let forbidden = from(G).udp(ep(G, 5000), ep(A, 1), b"");
+    rig.push(GUEST, &forbidden).dropped_for(DropReason::PolicyDenied);
+    // What is no refusal is answered still.
+    let mut way = from(A);
+    way.ttl = 1;
+    let out = rig.push(HOME, &way.udp(ep(A, 5000), ep(R, 1), b""));
+    assert_eq!(out.verdict, Verdict::Reply(ErrorKind::TimeExceeded));
+}
+
+#[test]
 fn a_host_beyond_its_quota_opens_no_more_flows_and_keeps_those_it_has() {
     let mut config = config();
     config.nat.mappings_per_host_max = 3;
@@ -149,7 +186,7 @@ fn a_host_beyond_its_quota_opens_no_more_flows_and_keeps_those_it_has() {
     for port in 5000..5003 {
         rig.push(HOME, &flow(port)).forwarded_to(LinkId::WAN);
     }
-    rig.push(HOME, &flow(5003)).dropped_for(DropReason::HostQuota);
+    assert_eq!(rig.push(HOME, &flow(5003)).verdict, Verdict::Reply(ErrorKind::HostUnreachable));
     rig.push(HOME, &flow(5000)).forwarded_to(LinkId::WAN);
     let other = rig.push(HOME, &from(B).udp(ep(B, 5003), ep(R, 1), b""));
     other.forwarded_to(LinkId::WAN);
@@ -160,6 +197,7 @@ fn a_full_table_refuses_new_flows_and_keeps_established_ones() {
     let mut rig = Rig::new();
     let mut config = config();
     config.nat.mappings_per_host_max = 100_000;
+    config.nat.icmp_refusals = config::IcmpRefusals::Silent;
     config.nat.sessions_per_host_max = Some(100_000);
     rig.config = config;
     rig.publish();

@@ -8,7 +8,7 @@ use pipeline::{Shapers, Verdict};
 use proptest::prelude::*;
 use qos::{Overhead, Rate, Shaper, ShaperConfig};
 
-use crate::frames::{Way, ep, see};
+use crate::frames::{Way, ep, joined, pieces, see};
 use crate::rig::{
     A, B, G, GATEWAY, GUEST, HOME, HOME_ADDRESS, O, OFFICE, R, R2, Rig, WAN_ADDRESS, WEB, config,
     mac, router_mac, wan_at, web_forward,
@@ -38,6 +38,8 @@ enum Kind {
     Echo(bool),
     /// About the packet that left last.
     Error(bool),
+    /// A protocol and what is behind its ports.
+    Other(packet::Protocol, Vec<u8>),
     Noise(Vec<u8>),
 }
 
@@ -60,6 +62,8 @@ struct Shot {
     /// Milliseconds until the next.
     wait: u16,
     local: bool,
+    /// Payload per fragment, if it comes in fragments, and whether the last comes first.
+    fragments: Option<(usize, bool)>,
 }
 
 fn kind() -> impl Strategy<Value = Kind> {
@@ -68,6 +72,8 @@ fn kind() -> impl Strategy<Value = Kind> {
         4 => any::<u8>().prop_map(Kind::Tcp),
         2 => any::<bool>().prop_map(Kind::Echo),
         2 => any::<bool>().prop_map(Kind::Error),
+        3 => (prop::sample::select(&packet::Protocol::ALL[..]), prop::collection::vec(0u8..20, 0..50))
+            .prop_map(|(protocol, bytes)| Kind::Other(protocol, bytes)),
         1 => prop::collection::vec(any::<u8>(), 0..200).prop_map(Kind::Noise),
     ]
 }
@@ -104,10 +110,11 @@ prop_compose! {
         offload in offload(),
         wait in prop_oneof![5 => 0u16..20, 1 => 0u16..60_000],
         local in prop::bool::weighted(0.1),
+        fragments in prop::option::weighted(0.2, ((1usize..200).prop_map(|units| units * 8), any::<bool>())),
     ) -> Shot {
         Shot {
             link, kind, source, destination, to_all, ttl, dont_fragment, len, damage, cut, offload,
-            wait, local,
+            wait, local, fragments,
         }
     }
 }
@@ -140,6 +147,11 @@ fn frame(shot: &Shot, last: &[u8]) -> Vec<u8> {
             let quote = last.get(14..last.len().min(562)).unwrap_or_default();
             way.icmp_about(source.address, destination.address, kind, quote)
         }
+        Kind::Other(protocol, bytes) => {
+            let ports = [source.port, destination.port].map(u16::to_be_bytes).concat();
+            let segment = [&ports, &bytes[..]].concat();
+            way.raw(*protocol, source.address, destination.address, &segment)
+        }
         Kind::Noise(bytes) => bytes.clone(),
     };
     if let Some((at, bits)) = shot.damage {
@@ -157,7 +169,8 @@ fn frame(shot: &Shot, last: &[u8]) -> Vec<u8> {
 /// Frames that a damaged one might have become are not checked for their checksums.
 fn is_sound(shot: &Shot) -> bool {
     let whole = shot.damage.is_none() && shot.cut.is_none();
-    whole && shot.offload == Offload::NONE && !matches!(shot.kind, Kind::Noise(_) | Kind::Tcp(_))
+    let is_right = !matches!(shot.kind, Kind::Noise(_) | Kind::Tcp(_) | Kind::Other(..));
+    whole && shot.offload == Offload::NONE && is_right
 }
 
 fn fire(rig: &mut Rig, shots: &[Shot]) {
@@ -166,12 +179,19 @@ fn fire(rig: &mut Rig, shots: &[Shot]) {
         let frame = frame(shot, &last);
         let out = if shot.local && frame.len() <= packet::SMALL_FRAME_MAX {
             rig.send_local(&frame)
+        } else if let Some((payload_max, reversed)) = shot.fragments.filter(|_| is_sound(shot)) {
+            let mut parts = pieces(&frame, payload_max);
+            if reversed {
+                parts.reverse();
+            }
+            let outs = parts.iter().map(|part| rig.push(LinkId(shot.link), part));
+            outs.last().expect("a frame is at least one fragment")
         } else {
             rig.push_with(LinkId(shot.link), &frame, shot.offload)
         };
         // What leaves a shaper now may have been damaged before.
-        if is_sound(shot) && rig.egress.shapers_mut().upload.is_none() {
-            out.sent.iter().for_each(|(_, frame)| drop(see(frame)));
+        if is_sound(shot) && rig.egress.shapers_mut().upload.is_none() && !out.sent.is_empty() {
+            see(&joined(out.sent.iter().map(|(_, frame)| frame.as_slice())));
         }
         assert_translated(rig, &out.sent);
         last = out.sent.into_iter().next().map_or(last, |(_, frame)| frame);
@@ -195,6 +215,10 @@ fn slow(rig: &Rig) -> Option<Shaper> {
 
 /// Every established flow has a frame that it would take; with these the random ones meet flows.
 fn warm_up(rig: &mut Rig) {
+    for (protocol, segment) in [(packet::Protocol::Gre, [0; 8]), (packet::Protocol::Esp, [1; 8])] {
+        let frame = Way::new(mac(A), router_mac(HOME)).raw(protocol, A, R, &segment);
+        assert_eq!(rig.push(HOME, &frame).verdict, Verdict::Forward(LinkId::WAN));
+    }
     let flow = |host, link| {
         let way = Way::new(mac(host), router_mac(link));
         (link, way.udp(ep(host, 5000), ep(R, 53), b"x"))

@@ -80,9 +80,10 @@ fn an_unchanged_policy_keeps_every_flow() {
     let inbound = rig.accept(ep(R, 40000));
     let hairpin = from(A).tcp(ep(A, 40001), ep(WAN_ADDRESS, WEB), SYN, b"");
     let frames = [(HOME, out), (OFFICE, routed), (LinkId::WAN, inbound), (HOME, hairpin)];
-    let first: Vec<_> = frames.iter().map(|(link, frame)| rig.push(*link, frame).sent).collect();
+    let pass = |rig: &mut Rig| frames.each_ref().map(|(link, frame)| rig.push(*link, frame).one());
+    let first = pass(&mut rig);
     rig.publish();
-    let again: Vec<_> = frames.iter().map(|(link, frame)| rig.push(*link, frame).sent).collect();
+    let again = pass(&mut rig);
     assert_eq!((first, rig.sessions()), (again, 4));
 }
 
@@ -110,18 +111,13 @@ fn a_new_rule_ends_the_flows_that_it_refuses_and_no_others() {
     );
     rig.push(HOME, &mail).forwarded_to(LinkId::WAN);
     rig.push(HOME, &web).forwarded_to(LinkId::WAN);
-    rig.config.policy.rules.push(config::Rule {
-        action: config::Action::Refuse,
-        from: "home".into(),
-        to: config::RuleTarget::Anywhere,
-        protocol: Some(config::ForwardProtocol::Tcp),
-        ports: Some(25..=25),
-        source: None,
-        destination: None,
-    });
+    let home = config::RuleEnd::Lan("home".into());
+    let mut rule = config::Rule::between(config::Action::Refuse, home, config::RuleEnd::Anywhere);
+    rule.when.protocol = config::RuleProtocol::TCP;
+    rule.when.ports = vec![25..=25];
+    rig.config.policy.rules.push(rule);
     rig.publish();
-    let prohibited = Verdict::Reply(ErrorKind::AdministrativelyProhibited);
-    assert_eq!(rig.push(HOME, &mail).verdict, prohibited);
+    assert_eq!(rig.push(HOME, &mail).verdict, Verdict::Reset);
     rig.push(HOME, &web).forwarded_to(LinkId::WAN);
     assert_eq!(rig.sessions(), 1);
 }
@@ -141,6 +137,7 @@ fn a_removed_forward_ends_its_flows() {
 fn a_subnet_that_moves_behind_a_lan_is_no_longer_sent_to_the_wan() {
     let mut rig = Rig::new();
     let server = ep([10, 0, 2, 2].into(), 80);
+    rig.config.wan.bogons = config::Bogons::Pass;
     rig.config.lans[1].address = "10.9.9.1/24".parse().unwrap();
     rig.publish();
     let data = from(A).udp(ep(A, 40000), server, b"");

@@ -7,17 +7,17 @@ use std::time::Duration;
 use config::{Config, WanMode};
 use etherparse::ArpOperation;
 use forwarding::{ArpMachine, Released, Resolution, WaitingFrame};
-use nat::{Forward, Tables};
+use nat::{Forward, Hairpin, Tables};
 use packet::{
     Batch, DropReason, Endpoint, Home, Instant, Internal, LinkId, MacAddr, Offload, Offloads,
     PacketBuf, Protocol, PuntReason,
 };
 use pipeline::{
-    Counters, Egress, EgressLink, Inject, LinkFacts, Punted, Rings, Runtime, Shapers, Snapshot,
-    Verdict, WanAddress, Worker, lan_id,
+    Counters, Egress, EgressLink, Inject, LinkFacts, PolicyState, Punted, Rings, Runtime, Shapers,
+    Snapshot, Verdict, WanAddress, Worker, configured_forwards, lan_id,
 };
 
-use crate::frames::{ACK, SYN, Seen, Way, arp, see};
+use crate::frames::{ACK, SYN, Seen, Way, arp, joined, see};
 
 pub const HOME: LinkId = LinkId(1);
 /// Reaches nobody but the WAN.
@@ -92,13 +92,19 @@ reach = ["home"]
 "#;
 
 /// The configuration above with `lines` under `[wan]` and `tail` at the end.
-pub fn config_with(lines: &str, tail: &str) -> Config {
+pub fn config_of_wan(lines: &str, tail: &str) -> Config {
     let file = CONFIG.replace("gateway = ", &format!("{lines}\ngateway = "));
     config::parse("the test's", &format!("{file}{tail}")).expect("the test's additions are right")
 }
 
 pub fn config() -> Config {
     config::parse("the test's", CONFIG).expect("the configuration above is right")
+}
+
+/// The same house, with more behind it in the file.
+pub fn config_with(tail: &str) -> Config {
+    let text = format!("{CONFIG}\n{tail}");
+    config::parse("the test's", &text).unwrap_or_else(|e| panic!("{}", e.lines().join("\n")))
 }
 
 /// A DHCP client on the WAN.
@@ -114,7 +120,15 @@ pub fn by_dhcp(mut config: Config) -> Config {
 /// TCP port `WEB` of the WAN address leads to port 80 of `B`.
 pub fn web_forward() -> Forward {
     let to = Internal(Endpoint::new(B, 80));
-    Forward { protocol: Protocol::Tcp, address: None, external: WEB..=WEB, to, id: 1 }
+    Forward {
+        protocol: Protocol::Tcp,
+        address: None,
+        external: WEB..=WEB,
+        to,
+        id: 1,
+        sources: None,
+        hairpin: Hairpin::Allowed,
+    }
 }
 
 /// What became of a frame.
@@ -156,6 +170,21 @@ impl Outcome {
     pub fn punt(&self) -> &Punt {
         assert!(self.sent.is_empty() && self.punted.len() == 1, "{self:?}");
         &self.punted[0]
+    }
+
+    /// The packet that left in fragments, by which link, and in how many.
+    #[track_caller]
+    pub fn in_fragments(&self) -> (LinkId, Seen, usize) {
+        let (link, count) = (self.sent[0].0, self.sent.len());
+        assert!(count > 1 && self.sent.iter().all(|sent| sent.0 == link), "{self:?}");
+        (link, see(&joined(self.sent.iter().map(|(_, frame)| frame.as_slice()))), count)
+    }
+
+    /// The fragment waits for others.
+    #[track_caller]
+    pub fn held(&self) {
+        assert_eq!(self.verdict, Verdict::Hold);
+        assert!(self.sent.is_empty() && self.punted.is_empty(), "{self:?}");
     }
 
     #[track_caller]
@@ -201,7 +230,9 @@ impl Rig {
             })
             .collect();
         let wan = WanAddress::of_static(&config).unwrap_or_else(|| wan_at(WAN_ADDRESS, GATEWAY));
-        let runtime = Runtime { generation: 1, links, wan: Some(wan), forwards };
+        let mut policy = PolicyState::default();
+        policy.book.adopt(&config);
+        let runtime = Runtime { generation: 1, links, wan: Some(wan), forwards, policy };
         let snapshot = Snapshot::build(&config, &runtime).unwrap();
         let arp = ArpMachine::new(arp_links(&config, &runtime), now);
         let rings = Arc::new(Rings::new());
@@ -235,6 +266,7 @@ impl Rig {
     /// Publishes what changed in `config` and `runtime`.
     pub fn publish(&mut self) {
         self.runtime.generation += 1;
+        self.runtime.policy.book.adopt(&self.config);
         self.snapshot = Snapshot::build(&self.config, &self.runtime).unwrap();
         for link in arp_links(&self.config, &self.runtime) {
             self.arp.set_addresses(link.id, link.addresses, self.now);
@@ -262,6 +294,27 @@ impl Rig {
         let verdict = self.worker.verdicts()[0];
         let (sent, punted) = (self.flush(), self.punts());
         Outcome { verdict, sent, punted }
+    }
+
+    /// Takes frames in one by one; all but the last are fragments that are held.
+    pub fn push_pieces(&mut self, link: LinkId, frames: &[Vec<u8>]) -> Outcome {
+        let (last, first) = frames.split_last().unwrap();
+        for frame in first {
+            self.push(link, frame).held();
+        }
+        self.push(link, last)
+    }
+
+    /// Fragments of a link dropped for a reason, at once or after they waited.
+    pub fn dropped(&self, link: LinkId, reason: DropReason) -> u64 {
+        self.counters.link(link).dropped_for(reason)
+    }
+
+    /// Puts the file with another tail in force.
+    pub fn reload(&mut self, tail: &str) {
+        self.config = config_with(tail);
+        self.runtime.forwards = configured_forwards(&self.config);
+        self.publish();
     }
 
     /// Takes a whole batch from one link in.
@@ -319,7 +372,7 @@ impl Rig {
     }
 
     fn ring_buffer(&self, frame: &[u8]) -> PacketBuf {
-        let mut packet = self.rings.take().unwrap();
+        let mut packet = self.rings.take_for(frame.len()).unwrap();
         assert_eq!(packet.home(), Home::Rings);
         assert!(packet.copy_from(frame));
         packet

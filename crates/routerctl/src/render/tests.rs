@@ -21,10 +21,12 @@ fn status_is_one_screen() {
         "links":[
             {"name":"wan0","role":"wan","state":"up","mac":"02:08:20:0a:0b:01","mtu":1500,
              "rx_packets":1,"rx_bytes":2,"tx_packets":3,"tx_bytes":4,"rx_bits_per_sec":94200000,
-             "tx_bits_per_sec":1200000,"kernel_drops":0},
+             "tx_bits_per_sec":1200000,"kernel_drops":0,
+             "fragments_joined":0,"fragments_waiting":0},
             {"name":"lan0","role":"lan","state":"down","mac":"02:08:20:0a:0b:02","mtu":1500,
              "rx_packets":1,"rx_bytes":2,"tx_packets":3,"tx_bytes":4,"rx_bits_per_sec":0,
-             "tx_bits_per_sec":999,"kernel_drops":12}],
+             "tx_bits_per_sec":999,"kernel_drops":12,
+             "fragments_joined":3,"fragments_waiting":1}],
         "flows":{"active":12,"capacity":65536,"opened":4711,"closed":4699,"refused":0,"mappings":10},
         "drops_total":5,
         "shapers":[{"direction":"upload","rate_bits_per_sec":19000000,"backlog_bytes":0,
@@ -83,6 +85,32 @@ shared   198.51.100.3, 198.51.100.8, 198.51.100.9, 198.51.100.10 and 2 more
 1:1      198.51.100.5 is 10.0.0.9, closed from outside
 ";
     assert_eq!(text, expected);
+    assert_fits(&text);
+}
+
+#[test]
+fn a_dmz_host_is_flagged() {
+    let text = r#"{"version":"0.1.0","uptime_secs":1,"config_generation":2,
+        "wan":{"link":"wan0","mode":"dhcp","state":"init","address":null,"gateway":null,"dns":[],
+            "domain":null,"server":null,"lease_secs":null,"renews_secs":null,"rebinds_secs":null,
+            "lease_expires_secs":null},
+        "lans":[],"links":[],
+        "flows":{"active":0,"capacity":1,"opened":0,"closed":0,"refused":0,"mappings":0},
+        "drops_total":0,"shapers":[],
+        "dns":{"queries":0,"hits":0,"local":0,"stale":0,"failures":0,"refused":0,"cache_entries":0,
+            "cache_entries_max":0,"in_flight":0,"upstreams":[]},
+        "dmz_host":{"host":"web","address":"10.0.0.5","ping":true}}"#;
+    let line = "dmz      web (10.0.0.5) gets what nothing else takes, pings too\n";
+    assert!(status(&read(text)).contains(line));
+}
+
+#[test]
+fn forwards_say_whom_they_are_for() {
+    let text = forwards(&read::<Vec<Forward>>(
+        r#"[{"id":"tcp/80","protocol":"tcp","port":"80","to":"web","source":"runtime","enabled":true,
+            "resolved":"10.0.0.5:80","from":["@office"],"hairpin":false}]"#,
+    ));
+    assert!(text.contains("open to 10.0.0.5:80, for @office, not from ins"), "{text}");
     assert_fits(&text);
 }
 
@@ -149,18 +177,44 @@ fn hosts_fit_the_screen() {
 #[test]
 fn drops_explain_each_reason_once() {
     let text = drops(&read::<Vec<Drop>>(
-        r#"[{"reason":"no-mapping","sentence":"Nothing inside asked for it.","link":"wan0","count":7},
+        r#"[{"reason":"no-mapping","sentence":"Nothing inside asked for it.","link":"wan0","count":7,"answered":2},
            {"reason":"no-mapping","sentence":"Nothing inside asked for it.","link":null,"count":1}]"#,
     ));
     let expected = "\
-COUNT  LINK  REASON
-    7  wan0  no-mapping
-    1  -     no-mapping
+DROPPED  ANSWERED  LINK  REASON
+      7         2  wan0  no-mapping
+      1         0  -     no-mapping
 
 no-mapping: Nothing inside asked for it.
 ";
     assert_eq!(text, expected);
     assert_eq!(drops(&[]), "nothing was dropped\n");
+}
+
+#[test]
+fn rules_say_what_they_match_what_they_did_and_what_is_odd() {
+    let text = rules(&read::<Vec<Rule>>(
+        r#"[{"number":1,"name":"mail","action":"refuse","from":"guest","to":"wan","protocol":"tcp",
+            "ports":["25","587-588"],"source_ports":[],"source":["@office"],"destination":[],"dscp":[],
+            "schedule":null,"active":true,"rate":null,"log":true,"shadowed_by":null,"flows":0,
+            "refused":1234,"limited":0},
+           {"number":2,"name":null,"action":"allow","from":"wan","to":"router","protocol":"icmp",
+            "ports":[],"source_ports":[],"source":[],"destination":[],"dscp":[46],
+            "schedule":"daily 08:00-17:00","active":false,"rate":"5/s","log":false,"shadowed_by":1,
+            "flows":7,"refused":0,"limited":9}]"#,
+    ));
+    let expected = "\
+RULE  ACTION  FROM   TO      ONLY                                FLOWS  REFUSED
+mail  refuse  guest  wan     tcp 25,587-588 from @office logged      0    1.23k
+2     allow   wan    router  icmp dscp 46 5/s daily 08:00-17:00      7        9
+
+2: not now, only daily 08:00-17:00
+2: never matches, rule 1 takes everything before it
+2: 9 flows came faster than its rate
+";
+    assert_eq!(text, expected);
+    assert_fits(&text);
+    assert_eq!(rules(&[]), "no rules\n");
 }
 
 #[test]

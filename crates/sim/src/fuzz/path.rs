@@ -10,11 +10,12 @@ use forwarding::{ArpMachine, ArpMessage, ArpOperation, LinkConfig};
 use nat::Tables;
 use packet::header::{ethernet, ipv4, seal_ipv4};
 use packet::{
-    Batch, Instant, LinkId, MacAddr, Offload, Offloads, PacketBuf, Parsed, SMALL_FRAME_MAX, parse,
+    Batch, Instant, LinkId, MacAddr, Offload, Offloads, PacketBuf, Parsed, Protocol,
+    SMALL_FRAME_MAX, parse,
 };
 use pipeline::{
-    Counters, Egress, EgressLink, Inject, LinkFacts, Rings, Runtime, Shapers, Snapshot, WanAddress,
-    Worker,
+    Counters, Egress, EgressLink, Inject, LinkFacts, PolicyState, Rings, Runtime, Shapers,
+    Snapshot, WanAddress, Worker,
 };
 
 use super::{Input, STEPS_MAX, router_mac, station, wire};
@@ -25,7 +26,7 @@ const SESSIONS: usize = 64;
 const LARGE_BUFFERS: usize = 8;
 
 /// Hosts of both LANs, the gateway, a remote host, the router, and addresses that are nobody's.
-const ADDRESSES: [Ipv4Addr; 10] = [
+pub(super) const ADDRESSES: [Ipv4Addr; 10] = [
     Ipv4Addr::new(10, 0, 1, 2),
     Ipv4Addr::new(10, 0, 2, 2),
     Ipv4Addr::new(203, 0, 113, 7),
@@ -141,6 +142,13 @@ fn described(link: LinkId, input: &mut Input<'_>) -> Option<Vec<u8>> {
     let builder = PacketBuilder::ethernet2(station(source).0, router_mac(link.0).0);
     let builder = builder.ipv4(source.octets(), destination.octets(), ttl);
     let mut frame = Vec::new();
+    if kind & 0x40 != 0 {
+        let protocol = Protocol::ALL[usize::from(kind & 0x3f) % Protocol::ALL.len()];
+        let head = [ports.0, ports.1, u16::from(flags), 0].map(u16::to_be_bytes).concat();
+        let segment = [&head, &payload[..]].concat();
+        builder.write(&mut frame, etherparse::IpNumber(protocol as u8), &segment).ok()?;
+        return Some(frame);
+    }
     let written = match kind & 3 {
         0 => builder.udp(ports.0, ports.1).write(&mut frame, &payload),
         1 => builder.tcp(ports.0, ports.1, 1000, 4096).write(&mut frame, &payload),
@@ -155,7 +163,7 @@ fn described(link: LinkId, input: &mut Input<'_>) -> Option<Vec<u8>> {
     Some(frame)
 }
 
-struct Router {
+pub(super) struct Router {
     snapshot: Snapshot,
     worker: Worker,
     egress: Egress,
@@ -165,7 +173,7 @@ struct Router {
 }
 
 impl Router {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let now = Instant::from_secs(1000);
         let config = config::parse("fuzz", CONFIG).expect("the configuration above is right");
         let links = (0..LINKS).map(|link| LinkFacts {
@@ -175,7 +183,13 @@ impl Router {
             address: None,
         });
         let wan = WanAddress::of_static(&config);
-        let runtime = Runtime { generation: 1, links: links.collect(), wan, forwards: Vec::new() };
+        let runtime = Runtime {
+            generation: 1,
+            links: links.collect(),
+            wan,
+            forwards: Vec::new(),
+            policy: PolicyState::default(),
+        };
         let snapshot = Snapshot::build(&config, &runtime).expect("a snapshot without forwards");
         let rings = Arc::new(Rings::new());
         let (tables, mut engines) = Tables::new(SESSIONS, 1, 0x5eed);
@@ -193,7 +207,7 @@ impl Router {
         Self { snapshot, worker, egress, rings, counters, now }
     }
 
-    fn wait(&mut self, quarter: u8) {
+    pub(super) fn wait(&mut self, quarter: u8) {
         let span = match quarter {
             15 => Duration::from_mins(6),
             millis => Duration::from_millis(millis.into()),
@@ -202,18 +216,19 @@ impl Router {
         self.worker.expire(&self.snapshot, self.now);
     }
 
-    fn receive(&mut self, link: LinkId, frame: &[u8], offload: Offload) {
+    /// Takes a frame in; returns what leaves.
+    pub(super) fn receive(&mut self, link: LinkId, frame: &[u8], offload: Offload) -> Vec<Vec<u8>> {
         let mut packet = self.egress.large_pool().take().expect("all buffers are home");
         if !packet.copy_from(frame) {
             self.egress.large_pool().put(packet);
-            return;
+            return Vec::new();
         }
         (packet.ingress, packet.offload) = (link, offload);
         let mut batch = Batch::new();
         batch.push(packet);
         self.worker.receive(&mut batch, &mut self.egress, &self.snapshot, self.now);
         assert_eq!((batch.len(), self.worker.verdicts().len()), (0, 1));
-        self.flush();
+        self.flush()
     }
 
     fn inject(&mut self, frame: &[u8]) {
@@ -225,13 +240,16 @@ impl Router {
     }
 
     /// Lets everything leave; what leaves is well formed, and translated if it leaves on the WAN.
-    fn flush(&mut self) {
+    fn flush(&mut self) -> Vec<Vec<u8>> {
+        let mut sent = Vec::new();
         self.egress.dequeue(self.now, &self.counters);
         let mut watch = WanWatch::default();
         for link in (0..LINKS).map(LinkId) {
             self.egress.flush(link, &self.counters, |packets| {
                 for packet in packets.iter() {
-                    assert!(matches!(parse(packet.frame(), packet.offload), Ok(Parsed::Ipv4(_))));
+                    let parsed = parse(packet.frame(), packet.offload);
+                    assert!(matches!(parsed, Ok(Parsed::Ipv4(_) | Parsed::Fragment(_))));
+                    sent.push(packet.frame().to_vec());
                     if link == LinkId::WAN {
                         watch.look(packet.frame(), self.snapshot.nat.external);
                     }
@@ -243,14 +261,19 @@ impl Router {
         while let Some(punted) = self.rings.poll_punt() {
             self.rings.put(punted.packet);
         }
+        sent
     }
 
-    fn finish(&self) {
+    /// Lets the time of everything end that waits; then all must be home and counted.
+    pub(super) fn finish(&mut self) {
+        self.wait(15);
+        assert_eq!(self.worker.packets_waiting(), 0, "fragments");
         assert_eq!(self.egress.buffers_out(), 0, "buffers of the worker");
         assert_eq!(self.rings.buffers_out(), 0, "buffers of the rings");
         for link in (0..LINKS).map(LinkId).chain([LinkId::LOCAL]) {
             let counts = self.counters.link(link);
             assert_eq!(counts.rx_packets.load(), counts.verdicts(), "{link:?}");
+            assert_eq!(counts.waiting(), 0, "{link:?}");
         }
     }
 }

@@ -26,7 +26,7 @@ pub fn parse_frame(data: &[u8]) {
     if datagram.transport == L4::Icmp(IcmpKind::Error)
         && let Ok(embedded) = icmp::embedded(frame, &datagram)
     {
-        assert!(l4 < embedded.l3 && embedded.l3 < embedded.l4 && embedded.l4 + 8 <= end);
+        assert!(l4 < embedded.l3 && embedded.l3 < embedded.l4 && embedded.l4 + 4 <= end);
         assert!(embedded.checksum.is_none_or(|at| embedded.l4 <= at && at + 2 <= end));
     }
     let mut packet = PacketBuf::large();
