@@ -32,6 +32,8 @@ fn main() -> io::Result<()> {
         ("parse_frame", frames()),
         ("packet_path", paths()),
         ("fragments", fragments()),
+        ("nat", operations()),
+        ("icmp_error", errors()),
         (
             "dhcp_server",
             vec![
@@ -158,6 +160,65 @@ fn fragments() -> Vec<Vec<u8>> {
         with(&[first, piece(4, 0, 185), second, piece(4, 185, 185), last, piece(4, 370, 131)]),
         [&[0, 20][..], &piece(0, 0, 2), &piece(0, 2, 2)].concat(),
     ]
+}
+
+/// Filterings of both LANs, then operations of `sim::lockstep`, each as its number and its indices.
+fn operations() -> Vec<Vec<u8>> {
+    const UDP: u8 = 0;
+    const TCP: u8 = 1;
+    const ICMP: u8 = 2;
+    const ACK: u8 = 4;
+    const FIN: u8 = 5;
+    const SYN_ACK: u8 = 6;
+    const RESET: u8 = 7;
+    let out = |protocol, host, port, remote| vec![0, protocol, 0, host, port, remote];
+    let inward = |protocol, remote, to: [u8; 2]| vec![4, protocol, 0, remote, to[0], to[1]];
+    let hairpin = |protocol, host, port, to: [u8; 2]| vec![6, protocol, 0, host, port, to[0], to[1]];
+    let along = |session, side, segment| vec![8, session, side, segment];
+    let error = |session, side, how, kind| vec![11, session, side, how, kind];
+    let wait = |index| vec![12, index];
+    let open = vec![0, 0];
+    let known = |index| [2, index];
+    vec![
+        [open.clone(), out(UDP, 0, 2, 0), along(0, 1, 0), error(0, 0, 0, 0), wait(5)].concat(),
+        [
+            vec![2, 2],
+            out(TCP, 0, 2, 0),
+            along(0, 1, SYN_ACK),
+            along(0, 0, ACK),
+            wait(7),
+            along(0, 0, FIN),
+            along(0, 1, FIN),
+            wait(6),
+        ]
+        .concat(),
+        [vec![1, 1], out(TCP, 0, 2, 0), along(0, 1, RESET), along(0, 0, ACK), wait(6)].concat(),
+        [open.clone(), out(UDP, 0, 2, 0), hairpin(UDP, 2, 2, known(0)), error(1, 0, 3, 0)].concat(),
+        [vec![2, 2], out(UDP, 0, 2, 0), out(UDP, 1, 2, 0), hairpin(UDP, 0, 2, known(1))].concat(),
+        [vec![2, 2], vec![14, 0, 1, 15], inward(TCP, 0, [1, 0]), along(0, 1, SYN_ACK)].concat(),
+        [open.clone(), out(UDP, 0, 2, 0), vec![15], along(0, 0, 0), vec![15], wait(4)].concat(),
+        [open, out(ICMP, 0, 2, 0), out(ICMP, 1, 2, 0), along(1, 1, 0), error(0, 0, 2, 5)].concat(),
+    ]
+}
+
+/// Errors about each of the sessions that `sim::fuzz::icmp_error` opens: described, and as bytes.
+fn errors() -> Vec<Vec<u8>> {
+    const DESCRIBED: u8 = 2 << 2;
+    const SEALED: u8 = 1 << 2;
+    // Link and type; outer source and destination; inner ones, ports, protocol, options; what follows.
+    let described = |head: u8, fields: [u8; 8]| {
+        [&[head | DESCRIBED], &fields[..], &chunk(b"\x12\x34payload")[..]].concat()
+    };
+    let [wan, home, guest] = [0, 1, 2];
+    let udp = described(wan, [0, 1, 1, 0, 0, 1, 0, 0]);
+    let tcp = described(wan | 1 << 4, [4, 1, 1, 0, 0, 2, 1, 2]);
+    let echo = described(wan, [4, 1, 1, 0, 0, 0, 2, 0]);
+    let from_inside = described(guest, [3, 0, 0, 3, 0, 2, 0, 0]);
+    let hairpin = described(guest, [3, 1, 1, 3, 0, 2, 0, 0]);
+    let routed = described(guest, [3, 2, 2, 3, 0, 1, 0, 3]);
+    let as_bytes = [&[home | SEALED, 2, 0], &chunk(&self::udp()[14..])[..]].concat();
+    let all = [&udp, &tcp, &echo, &from_inside, &hairpin, &routed].map(|input| &input[..]).concat();
+    vec![udp, tcp, echo, from_inside, hairpin, routed, as_bytes, all]
 }
 
 /// What a client and a server of this router say to each other: messages without their headers.

@@ -69,6 +69,17 @@ pub enum Standing {
     Waits,
 }
 
+/// Entries that one worker's tables have room for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Room {
+    /// Sessions.
+    pub sessions: usize,
+    /// Mappings; those at rest take room.
+    pub mappings: usize,
+    /// Pairs of mapping and remote address.
+    pub contacts: usize,
+}
+
 /// One worker's right to open and end sessions.
 pub struct Engine {
     pub(crate) tables: Tables,
@@ -96,6 +107,16 @@ impl Engine {
     #[inline]
     pub fn tables(&self) -> &Tables {
         &self.tables
+    }
+
+    /// What this worker could still open.
+    #[must_use]
+    pub fn room(&self) -> Room {
+        Room {
+            sessions: self.owners.sessions.free(),
+            mappings: self.owners.mappings.free(),
+            contacts: self.owners.contacts.free(),
+        }
     }
 
     /// Opens a session for a packet that has none. The caller then treats the packet as one that

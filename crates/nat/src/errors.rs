@@ -14,11 +14,11 @@ use flow_table::Pass;
 use crate::Policy;
 use crate::flow::{Direction, Flow, NextHop, TTL_LESS_ONE, word_delta};
 use crate::mapping::MappingKey;
-use crate::tables::{SessionKey, Tables};
+use crate::tables::{SessionHit, SessionKey, Tables};
 
 impl Tables {
     /// Finds the packet that an ICMP error embeds, and the direction of the session that it answers:
-    /// that of the error itself.
+    /// that of the error itself. Also the session.
     ///
     /// # Errors
     /// As [`Self::translate_error`].
@@ -29,15 +29,16 @@ impl Tables {
         datagram: &Datagram,
         side: Side,
         policy: &Policy,
-    ) -> Result<(Embedded, &'a Flow), DropReason> {
+    ) -> Result<(Embedded, &'a Flow, SessionHit<'a>), DropReason> {
         let inner = embedded(packet.frame(), datagram)?;
-        let flow = if inner.protocol == Protocol::Esp {
+        let found = if inner.protocol == Protocol::Esp {
             self.flow_of_esp_error(pass, &inner, side, policy)
         } else {
             let key = FlowKey::new(inner.protocol, inner.destination, inner.source, side);
-            self.sessions().lookup(pass, &SessionKey(key)).map(|hit| hit.value())
+            self.sessions().lookup(pass, &SessionKey(key)).map(|hit| (hit.value(), hit))
         };
-        Ok((inner, flow.ok_or(DropReason::IcmpNoSession)?))
+        let (flow, hit) = found.ok_or(DropReason::IcmpNoSession)?;
+        Ok((inner, flow, hit))
     }
 
     /// Translates an ICMP error that arrived on `side` and says where it goes (RFC 3022 §4.3, RFC
@@ -63,7 +64,7 @@ impl Tables {
         side: Side,
         policy: &Policy,
     ) -> Result<NextHop, DropReason> {
-        let (inner, flow) = self.flow_of_error(pass, packet, datagram, side, policy)?;
+        let (inner, flow, _) = self.flow_of_error(pass, packet, datagram, side, policy)?;
         let from_peer = datagram.source.address == inner.destination.address;
         let hides = side == Side::Inside && flow.direction() != Direction::Routed;
         let source = (from_peer || hides).then_some(flow.source());

@@ -189,7 +189,7 @@ impl Tables {
         inner: &Embedded,
         side: Side,
         policy: &Policy,
-    ) -> Option<&'p Flow> {
+    ) -> Option<(&'p Flow, SessionHit<'p>)> {
         let key_of = |source, side| FlowKey::new(Protocol::Esp, source, inner.destination, side);
         let lookup = |key| self.sessions().lookup(pass, &SessionKey(key));
         if side == Side::Outside {
@@ -200,10 +200,10 @@ impl Tables {
                 ports == (inner.source.port, inner.destination.port)
             };
             let mut all = self.associations(pass, external, peer);
-            return all.find(|(out, _)| is_it(out)).map(|(out, _)| out.value_at(1));
+            return all.find(|(out, _)| is_it(out)).map(|(out, _)| (out.value_at(1), out));
         }
         if let Some(routed) = lookup(key_of(inner.source, Side::Inside)) {
-            return Some(routed.value_at(1));
+            return Some((routed.value_at(1), routed));
         }
         let host = Internal(inner.destination);
         let external = match policy.static_of(host) {
@@ -215,7 +215,8 @@ impl Tables {
         };
         let key = FlowKey::new(Protocol::Esp, inner.source, external, Side::Outside);
         let answer = lookup(key)?;
-        (answer.value_at(0).destination() == inner.destination).then(|| answer.value_at(1))
+        let is_it = answer.value_at(0).destination() == inner.destination;
+        is_it.then(|| (answer.value_at(1), answer))
     }
 }
 

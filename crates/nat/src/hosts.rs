@@ -145,7 +145,7 @@ impl Hosts {
         vacant
     }
 
-    #[cfg(test)]
+    /// What is counted, of all addresses together.
     pub(crate) fn total(&self) -> u64 {
         self.slots.iter().map(|slot| u64::from(slot.load(Ordering::Relaxed) as u32)).sum()
     }

@@ -120,7 +120,7 @@ mod tick;
 mod upkeep;
 mod window;
 
-pub use engine::{Engine, OpenRequest, Revalidation, Standing, Translation, standing};
+pub use engine::{Engine, OpenRequest, Revalidation, Room, Standing, Translation, standing};
 pub use errors::PendingError;
 pub use exempt::{EXEMPTIONS_MAX, Exemption};
 pub use flow::{Direction, Flow, NextHop};

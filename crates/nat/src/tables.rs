@@ -322,6 +322,12 @@ impl Tables {
         u32::try_from(self.resting.load(Ordering::Relaxed)).unwrap_or(0)
     }
 
+    /// Mappings counted against the quotas of hosts, of all together: those in use. Looks at every count.
+    #[must_use]
+    pub fn mappings_counted(&self) -> u64 {
+        self.hosts.total()
+    }
+
     /// How full the tables are.
     #[must_use]
     pub fn stats(&self) -> Stats {

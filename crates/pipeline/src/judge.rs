@@ -488,7 +488,8 @@ impl<'a> Judge<'a> {
             return Err(DropReason::PolicyDenied.into());
         }
         let nat = &self.snapshot.nat;
-        let (_, flow) = self.tables.flow_of_error(self.pass, packet, datagram, self.side, nat)?;
+        let (_, flow, _) =
+            self.tables.flow_of_error(self.pass, packet, datagram, self.side, nat)?;
         let is_exempt = flow.direction() == Direction::Routed
             && flow.destination().address == datagram.destination.address;
         if is_exempt { self.error(packet, datagram) } else { Err(DropReason::PolicyDenied.into()) }
@@ -501,15 +502,16 @@ impl<'a> Judge<'a> {
     }
 
     /// An ICMP error must arrive where the packets of the flow do that it is about, or any LAN could speak for
-    /// the hosts of another.
+    /// the hosts of another. A flow whose packets would not pass today lets no errors pass either: they would
+    /// speak of addresses that the WAN no longer has.
     fn error(&self, packet: &PacketBuf, datagram: &Datagram) -> Result<Ruling, Ruling> {
         if datagram.ttl <= 1 {
             return Err(DropReason::TtlExpired.into());
         }
         let nat = &self.snapshot.nat;
         let found = self.tables.flow_of_error(self.pass, packet, datagram, self.side, nat);
-        let flow = match found {
-            Ok((_, flow)) => flow,
+        let (flow, hit) = match found {
+            Ok((_, flow, hit)) => (flow, hit),
             Err(DropReason::IcmpNoSession) => return self.pending_error(packet, datagram),
             Err(reason) => return Err(reason.into()),
         };
@@ -521,6 +523,11 @@ impl<'a> Judge<'a> {
             datagram.dont_fragment && !size::fits(packet, datagram, egress.mtu)
         }) {
             return Err(DropReason::TooBig.into());
+        }
+        let is_current = flow.generation() == self.snapshot.generation;
+        if !is_current && (nat::standing(&hit, nat) != Standing::Agrees || !self.routes_agree(&hit))
+        {
+            return Err(DropReason::IcmpNoSession.into());
         }
         Ok(Ruling::Error)
     }

@@ -68,8 +68,7 @@ fn run(batch: &mut Batch, worker: &mut Worker, snapshot: &Snapshot, now: Instant
             Parsed::Arp(_) => Err(Verdict::Punt(PuntReason::Arp)),
             Parsed::Fragment(fragment) => {
                 judge::may_wait(snapshot, packet, &fragment)?;
-                reassembler.take(packet, &fragment, now, counters)?;
-                whole(packet)
+                reassembler.take(packet, &fragment, now, counters).and_then(|()| whole(packet))
             }
         });
         let lane = match admitted {

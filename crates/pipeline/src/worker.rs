@@ -289,6 +289,12 @@ impl Worker {
         self.engine.expire(&pass, now, &snapshot.nat.timeouts, EXPIRE_BUDGET)
     }
 
+    /// What this worker could still open.
+    #[must_use]
+    pub fn room(&self) -> nat::Room {
+        self.engine.room()
+    }
+
     /// Ends a session; returns whether there was one.
     pub fn kill(&mut self, id: nat::SessionId, now: Instant) -> bool {
         let pass = self.participant.pass();

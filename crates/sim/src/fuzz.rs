@@ -3,6 +3,7 @@
 //! `fuzz/fuzz_targets` hands these functions what the fuzzer makes up; `tests/tests/corpus.rs` hands them the
 //! committed corpus. A function asserts more than "no panic" wherever the machine promises more.
 
+mod errors;
 mod fragments;
 mod leases;
 mod names;
@@ -15,6 +16,7 @@ use ::config::ReportStyle;
 use local_stack::Settings;
 use packet::MacAddr;
 
+pub use errors::icmp_error;
 pub use fragments::fragments;
 pub use leases::{dhcp_client, dhcp_server};
 pub use names::{dns_query, dns_upstream};
@@ -25,9 +27,11 @@ pub use wire::parse_frame;
 pub type Target = (&'static str, fn(&[u8]));
 
 /// Every target.
-pub const TARGETS: [Target; 8] = [
+pub const TARGETS: [Target; 10] = [
     ("parse_frame", parse_frame),
     ("packet_path", packet_path),
+    ("nat", nat),
+    ("icmp_error", icmp_error),
     ("fragments", fragments),
     ("dhcp_server", dhcp_server),
     ("dhcp_client", dhcp_client),
@@ -56,6 +60,14 @@ pub fn config(data: &[u8]) {
     }
 }
 
+/// Runs operations on the packet path and on the model; see [`crate::lockstep`].
+///
+/// # Panics
+/// If they disagree.
+pub fn nat(data: &[u8]) {
+    crate::lockstep::run(data);
+}
+
 /// The router's own station on a link.
 fn router_mac(link: u8) -> MacAddr {
     MacAddr([2, 0, 0, 0, 0, link])
@@ -68,20 +80,20 @@ fn station(address: Ipv4Addr) -> MacAddr {
 }
 
 /// The bytes of an input, taken from the front; those beyond the end are zero.
-struct Input<'a>(&'a [u8]);
+pub(crate) struct Input<'a>(pub(crate) &'a [u8]);
 
 impl<'a> Input<'a> {
-    fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    fn u8(&mut self) -> u8 {
+    pub(crate) fn u8(&mut self) -> u8 {
         let [first, rest @ ..] = self.0 else { return 0 };
         self.0 = rest;
         *first
     }
 
-    fn u16(&mut self) -> u16 {
+    pub(crate) fn u16(&mut self) -> u16 {
         u16::from_be_bytes([self.u8(), self.u8()])
     }
 
@@ -97,7 +109,7 @@ impl<'a> Input<'a> {
         std::mem::take(&mut self.0)
     }
 
-    fn pick<T: Copy>(&mut self, from: &[T]) -> T {
+    pub(crate) fn pick<T: Copy>(&mut self, from: &[T]) -> T {
         from[usize::from(self.u8()) % from.len()]
     }
 }

@@ -16,13 +16,15 @@
 //! A router here is watched: [`World::violation`] says which frames left its WAN untranslated, or under an address that
 //! it no longer had ([`WanWatch`]).
 //!
-//! [`NatModel`] is the other half: what a translator must do, in two maps and without a care for speed, to compare
-//! the real one with.
+//! [`model`] is the other half: what a translator must do, in two maps and without a care for speed. [`lockstep`]
+//! drives it and the real packet path with the same operations, for tests and for the fuzzer.
 
+pub mod bare;
 mod cable;
 pub mod fuzz;
 mod host;
-mod model;
+pub mod lockstep;
+pub mod model;
 mod provider;
 mod router;
 mod watch;
@@ -31,7 +33,6 @@ mod world;
 pub use cable::{Cable, Faults};
 pub use host::{Address, Host};
 pub use local_stack::LinkCarrier;
-pub use model::{Filtering, NatModel, Verdict};
 pub use provider::Provider;
 pub use router::Router;
 pub use smoltcp::iface::SocketHandle;

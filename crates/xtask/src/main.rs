@@ -3,6 +3,7 @@
 //! - `demo` builds the router, puts it into a house of namespaces with real peers and shows what it does.
 //! - `test` runs every check and ends with one table.
 //! - `check-illumos` type-checks everything that is meant for illumos.
+//! - `fuzz` runs the fuzz targets, `sanitize` the concurrent crates' tests under sanitizers and valgrind.
 //! - `bench` measures beside a peer, in the same run.
 //!
 //! Everything here runs programs and reads what they print; nothing is linked in but `lab`. What a task
@@ -12,10 +13,14 @@
 mod bench;
 mod cargo;
 mod demo;
+mod fuzz;
 mod illumos;
 mod interrupt;
 mod measure;
+mod nightly;
 mod packages;
+mod sanitize;
+mod steps;
 mod test;
 
 use std::process::ExitCode;
@@ -38,6 +43,10 @@ enum Task {
     Test,
     /// Type-check what is meant for illumos.
     CheckIllumos,
+    /// Run the fuzz targets, each for a while.
+    Fuzz(fuzz::Arguments),
+    /// Run the tests of the concurrent crates under sanitizers and valgrind.
+    Sanitize,
     /// Measure the router beside a peer.
     Bench(bench::Arguments),
 }
@@ -48,6 +57,8 @@ fn main() -> ExitCode {
         Task::Demo(arguments) => demo::run(&arguments),
         Task::Test => test::run(),
         Task::CheckIllumos => illumos::run(),
+        Task::Fuzz(arguments) => fuzz::run(&arguments),
+        Task::Sanitize => sanitize::run(),
         Task::Bench(arguments) => bench::run(&arguments),
     });
     match outcome {

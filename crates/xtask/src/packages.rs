@@ -40,6 +40,9 @@ pub(crate) const ILLUMOS: &[Need] = &[
     ("/usr/lib/rustlib/src/rust/library/std/Cargo.toml", "rust-web-src"),
 ];
 
+/// What runs the plain test programs and watches their memory.
+pub(crate) const MEMCHECK: &[Need] = &[("valgrind", "valgrind")];
+
 /// Makes sure that these are there; says what it installs before it does.
 pub(crate) fn ensure_installed(needs: &[Need]) -> Result<()> {
     let missing = missing(needs);

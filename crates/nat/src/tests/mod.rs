@@ -13,6 +13,7 @@ use packet::{
 use crate::*;
 
 mod addresses;
+mod conformance;
 mod errors;
 mod esp;
 mod exempt;

@@ -2,7 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use packet::header::{bytes_at, ipv4, put_u16, seal_ipv4, u16_at};
+use etherparse::{Icmpv4Type, icmpv4};
+use packet::PartialChecksum;
+use packet::checksum::pseudo_header;
+use packet::header::{bytes_at, ipv4, put_u16, seal_ipv4, tcp, u16_at, udp};
 use proptest::prelude::*;
 
 use super::*;
@@ -44,6 +47,44 @@ fn build(protocol: Protocol, source: Endpoint, destination: Endpoint, payload: &
     buffer(&frame)
 }
 
+/// What the sender left of the transport checksum.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Left {
+    /// All of it.
+    Full,
+    /// Nothing, as UDP may.
+    Zero,
+    /// The sum of the pseudo-header, as a sender with offload does.
+    Partial,
+}
+
+fn any_left() -> impl Strategy<Value = Left> {
+    prop_oneof![Just(Left::Full), Just(Left::Zero), Just(Left::Partial)]
+}
+
+fn leave(packet: &mut PacketBuf, left: Left) {
+    let Datagram { l4, end, source, destination, .. } = datagram(packet);
+    let protocol = datagram(packet).protocol();
+    let offset = if protocol == Protocol::Tcp { tcp::CHECKSUM } else { udp::CHECKSUM };
+    let at = usize::from(l4) + offset;
+    match left {
+        Left::Zero if protocol == Protocol::Udp => put_u16(packet.frame_mut(), at, 0),
+        Left::Full | Left::Zero => {}
+        Left::Partial => {
+            let length = (end - u32::from(l4)) as u16;
+            let (source, destination) = (source.address.octets(), destination.address.octets());
+            let sum = pseudo_header(source, destination, protocol as u8, length);
+            put_u16(packet.frame_mut(), at, sum);
+            packet.offload.checksum = Some(PartialChecksum { start: l4, offset: offset as u16 });
+        }
+    }
+}
+
+/// The IP packet in a frame.
+fn ip_packet(packet: &PacketBuf) -> &[u8] {
+    &packet.frame()[14..]
+}
+
 fn any_protocol() -> impl Strategy<Value = Protocol> {
     prop_oneof![Just(Protocol::Tcp), Just(Protocol::Udp), Just(Protocol::UdpLite)]
 }
@@ -68,6 +109,7 @@ proptest! {
         external in any::<u32>(),
         payload in proptest::collection::vec(any::<u8>(), 0..200),
         collides: bool,
+        left in any_left(),
     ) {
         let external = Ipv4Addr::from_bits(external | 0x8000_0000);
         let mut rig = Rig::sized(64, 1, Policy { external: Some(external), ..policy() });
@@ -76,13 +118,22 @@ proptest! {
             rig.send(LAN, build(protocol, ep(B, ports.0), remote, b"")).unwrap();
         }
         let mut packet = build(protocol, internal, remote, &payload);
-        rig.pass(LAN, &mut packet).unwrap();
-        assert_checksums(packet.frame());
-        swap(&mut packet);
-        rig.pass(LinkId::WAN, &mut packet).unwrap();
-        assert_checksums(packet.frame());
-        swap(&mut packet);
+        leave(&mut packet, left);
+        let offload = packet.offload;
+        for ingress in [LAN, LinkId::WAN] {
+            rig.pass(ingress, &mut packet).unwrap();
+            prop_assert_eq!(packet.offload, offload);
+            if left == Left::Partial {
+                let mut expected = buffer(packet.frame());
+                leave(&mut expected, left);
+                prop_assert_eq!(packet.frame(), expected.frame(), "still the pseudo-header's sum");
+            } else {
+                assert_checksums(packet.frame());
+            }
+            swap(&mut packet);
+        }
         let mut original = build(protocol, internal, remote, &payload);
+        leave(&mut original, left);
         lower_ttl(&mut original, 2);
         prop_assert_eq!(packet.frame(), original.frame());
     }
@@ -137,6 +188,56 @@ proptest! {
         let mut expected = echo_reply(R, host, id);
         lower_ttl(&mut expected, 1);
         prop_assert_eq!(reply.frame(), expected.frame());
+    }
+
+    #[test]
+    fn an_error_carries_what_was_sent_and_nothing_of_the_other_side(
+        protocol in prop_oneof![Just(Protocol::Tcp), Just(Protocol::Udp), Just(Protocol::Icmp)],
+        host in 0x0a00_0004u32..0x0a00_ffff,
+        ports in (1u16.., 1u16..),
+        payload in proptest::collection::vec(any::<u8>(), 0..100),
+        zero: bool,
+        kept in 28usize..200,
+        behind in proptest::collection::vec(any::<u8>(), 0..40),
+        outward: bool,
+    ) {
+        let internal = ep(Ipv4Addr::from_bits(host), ports.0);
+        let remote = ep(R, ports.1);
+        let mut rig = Rig::sized(64, 1, with_forwards(vec![forward(Protocol::Udp, 9, internal)]));
+        // What is sent, from where, and to where an error about it comes back.
+        let (mut original, ingress, back) = match (protocol, outward) {
+            (Protocol::Icmp, _) => (echo(internal.address, R, ports.0), LAN, LinkId::WAN),
+            (Protocol::Udp, true) => {
+                (build(protocol, remote, ep(E, 9), &payload), LinkId::WAN, LAN)
+            }
+            _ => (build(protocol, internal, remote, &payload), LAN, LinkId::WAN),
+        };
+        if zero && protocol == Protocol::Udp {
+            leave(&mut original, Left::Zero);
+        }
+        let mut seen = buffer(original.frame());
+        rig.pass(ingress, &mut seen).unwrap();
+        let whole = ip_packet(&seen).len();
+        let kept = kept.min(whole);
+        let mut embedded = ip_packet(&seen)[..kept].to_vec();
+        if kept == whole {
+            embedded.extend(&behind);
+        }
+        let (from, to) = (datagram(&seen).destination.address, datagram(&seen).source.address);
+        let kind = Icmpv4Type::DestinationUnreachable(icmpv4::DestUnreachableHeader::Port);
+        let mut frame = Vec::new();
+        builder(from, to).icmpv4(kind).write(&mut frame, &embedded).unwrap();
+        let mut error = buffer(&frame);
+        rig.pass(back, &mut error).unwrap();
+        assert_checksums(error.frame());
+        let arrived = datagram(&error);
+        let ends = (arrived.source.address, arrived.destination.address);
+        let sent = datagram(&original);
+        prop_assert_eq!(ends, (sent.destination.address, sent.source.address));
+        let inside = &error.frame()[usize::from(arrived.l4) + 8..];
+        lower_ttl(&mut original, 1);
+        prop_assert_eq!(&inside[..kept], &ip_packet(&original)[..kept]);
+        prop_assert_eq!(&inside[kept..], &embedded[kept..]);
     }
 
     #[test]

@@ -7,6 +7,7 @@ mod rig;
 
 mod addresses;
 mod allocations;
+mod conformance;
 mod egress;
 mod errors;
 mod exempt;

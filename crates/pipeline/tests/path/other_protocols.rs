@@ -225,7 +225,7 @@ fn sctp_goes_out_with_its_own_port_or_not_at_all() {
     let seen = rig.push(HOME, &init).forwarded_to(LinkId::WAN);
     assert_eq!((seen.source.address, &seen.payload[..]), (WAN_ADDRESS, &init[34..]));
     let taken = rig.push(HOME, &sctp(ep(B, 2905), ep(R, 9), 1));
-    taken.dropped_for(DropReason::PortsExhausted);
+    assert_eq!(taken.verdict, Verdict::Reply(ErrorKind::HostUnreachable));
     let answer = rig.push(LinkId::WAN, &sctp(ep(R, 9), ep(WAN_ADDRESS, 2905), 2));
     assert_eq!(answer.forwarded_to(HOME).destination.address, A);
     let stray = rig.push(HOME, &sctp(ep(B, 2907), ep(R, 9), 6));

@@ -2,9 +2,9 @@
 
 use etherparse::PacketBuilder;
 use packet::header::{ethernet, ipv4, put_u16, seal_ipv4, udp};
-use packet::{LinkId, Offload, Parsed, parse};
+use packet::{Instant, LinkId, Offload, Parsed, parse};
 
-use super::path::{ADDRESSES, Router};
+use super::path::{ADDRESSES, router, wait};
 use super::{Input, STEPS_MAX, router_mac, station};
 
 const HOME: LinkId = LinkId(1);
@@ -31,23 +31,26 @@ pub fn fragments(data: &[u8]) {
     let mut input = Input(data);
     let whole = whole(usize::from(input.u16() % LEN_MAX));
     let mut spoilt = vec![false; whole.len() - L4];
-    let mut router = Router::new();
+    let mut now = Instant::from_secs(1000);
+    let mut router = router(now);
     for _ in 0..STEPS_MAX {
         if input.is_empty() {
             break;
         }
         let step = input.u8();
-        router.wait(step >> 4);
+        now += wait(step >> 4);
+        router.expire(now);
         let units = (whole.len() - L4).div_ceil(8);
         let begin = usize::from(input.u16()) % units * 8;
         let end = (begin + (usize::from(input.u8()) + 1) * 8).min(whole.len() - L4);
         let frame = piece(&whole, (begin, end), step, &mut spoilt);
-        let sent = router.receive(HOME, &frame, Offload::NONE);
+        let mut sent = Vec::new();
+        router.receive(HOME, &frame, Offload::NONE, now, |_, frame| sent.push(frame.to_vec()));
         if !sent.is_empty() {
             check(&sent, &whole, &spoilt);
         }
     }
-    router.finish();
+    router.finish(now);
 }
 
 fn whole(len: usize) -> Vec<u8> {
