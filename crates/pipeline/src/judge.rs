@@ -83,6 +83,16 @@ pub(crate) enum Passage<'a> {
     Out(&'a LinkFacts, MacAddr),
 }
 
+impl Ruling {
+    /// The same without a word to the sender: a rule about what a host sends tells that host alone.
+    fn untold(self) -> Self {
+        match self {
+            Self::Denied(denial) => Self::Denied(Denial { is_told: false, ..denial }),
+            other => other,
+        }
+    }
+}
+
 impl From<Verdict> for Ruling {
     fn from(verdict: Verdict) -> Self {
         Self::Final(verdict)
@@ -403,10 +413,8 @@ impl<'a> Judge<'a> {
         let address = internal.0.address;
         let route = *self.snapshot.routes.lookup(address).ok_or(DropReason::NoRoute)?;
         let rule = if datagram.protocol() == Protocol::Esp {
-            let allowed =
-                self.permit(&answered(route.egress, internal.0, datagram.source), Ruling::from);
-            // Strangers are told nothing.
-            allowed.map_err(|_| DropReason::PolicyDenied)?
+            let answered = answered(route.egress, internal.0, datagram.source);
+            self.permit(&answered, Ruling::from).map_err(Ruling::untold)?
         } else {
             self.except(&opening(datagram, (ingress, route.egress), internal.0))?
         };

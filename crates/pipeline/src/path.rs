@@ -7,7 +7,9 @@ use packet::{
     Batch, Datagram, DropReason, Instant, LinkId, PacketBuf, Parsed, PuntReason, Side, parse,
 };
 
+use crate::counters::Counters;
 use crate::judge::{self, Judge};
+use crate::reassembly::Reassembler;
 use crate::snapshot::Snapshot;
 use crate::step::{Step, Tag};
 use crate::verdict::Verdict;
@@ -38,8 +40,9 @@ pub fn local(batch: &mut Batch, worker: &mut Worker, snapshot: &Snapshot, now: I
     run(batch, worker, snapshot, now, Side::Inside);
 }
 
-/// The passes: parse, put fragments together, and prefetch buckets; prefetch entries; look up and rewrite. A flow that one packet of
-/// the batch opens is found by the next, because looking up comes last.
+/// The passes: parse, put fragments together, and prefetch buckets; prefetch entries; look up and
+/// rewrite. A flow that one packet of the batch opens is found by the next, because looking up comes
+/// last.
 fn run(batch: &mut Batch, worker: &mut Worker, snapshot: &Snapshot, now: Instant, side: Side) {
     let Worker {
         engine,
@@ -63,15 +66,7 @@ fn run(batch: &mut Batch, worker: &mut Worker, snapshot: &Snapshot, now: Instant
     tags.clear();
     let sessions = tables.sessions();
     for packet in batch.packets_mut() {
-        let admitted = admit(packet, snapshot).and_then(|admitted| match admitted {
-            Parsed::Ipv4(datagram) => Ok(datagram),
-            Parsed::Arp(_) => Err(Verdict::Punt(PuntReason::Arp)),
-            Parsed::Fragment(fragment) => {
-                judge::may_wait(snapshot, packet, &fragment)?;
-                reassembler.take(packet, &fragment, now, counters).and_then(|()| whole(packet))
-            }
-        });
-        let lane = match admitted {
+        let lane = match datagram_of(packet, snapshot, reassembler, (counters, now)) {
             Ok(datagram) => {
                 let hash = sessions.hash(&SessionKey(datagram.key(side)));
                 sessions.prefetch_bucket(hash);
@@ -110,6 +105,25 @@ fn run(batch: &mut Batch, worker: &mut Worker, snapshot: &Snapshot, now: Instant
         };
         verdicts.push(verdict);
         tags.push(tag);
+    }
+}
+
+/// The datagram that a frame carries, or completes.
+#[inline]
+fn datagram_of(
+    packet: &mut PacketBuf,
+    snapshot: &Snapshot,
+    reassembler: &mut Reassembler,
+    (counters, now): (&Counters, Instant),
+) -> Result<Datagram, Verdict> {
+    match admit(packet, snapshot)? {
+        Parsed::Ipv4(datagram) => Ok(datagram),
+        Parsed::Arp(_) => Err(Verdict::Punt(PuntReason::Arp)),
+        Parsed::Fragment(fragment) => {
+            judge::may_wait(snapshot, packet, &fragment)?;
+            reassembler.take(packet, &fragment, now, counters)?;
+            whole(packet)
+        }
     }
 }
 

@@ -359,6 +359,8 @@ name = "guest"
 link = "lan2"
 address = "10.0.2.1/24"
 filtering = "{guest}"
+[nat]
+icmp_refusals = "silent"
 [nat.timeouts]
 udp = "120s"
 "#

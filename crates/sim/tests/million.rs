@@ -46,6 +46,8 @@ filtering = "address-dependent"
 name = "guest"
 link = "lan2"
 address = "10.0.2.1/24"
+[nat]
+icmp_refusals = "silent"
 "#;
 
 /// The `number`th session: who speaks with whom. All of a host's ports speak with one remote before the next.

@@ -111,6 +111,8 @@ proptest! {
         collides: bool,
         left in any_left(),
     ) {
+        // No hardware finishes a checksum of UDP-Lite, so no sender leaves one.
+        let left = if protocol == Protocol::UdpLite { Left::Full } else { left };
         let external = Ipv4Addr::from_bits(external | 0x8000_0000);
         let mut rig = Rig::sized(64, 1, Policy { external: Some(external), ..policy() });
         let (internal, remote) = (ep(Ipv4Addr::from_bits(host), ports.0), ep(R, ports.1));
@@ -218,7 +220,11 @@ proptest! {
         let mut seen = buffer(original.frame());
         rig.pass(ingress, &mut seen).unwrap();
         let whole = ip_packet(&seen).len();
-        let kept = kept.min(whole);
+        // Half a checksum can't be adjusted: TCP's is at 36.
+        let kept = match kept.min(whole) {
+            37 => 36,
+            kept => kept,
+        };
         let mut embedded = ip_packet(&seen)[..kept].to_vec();
         if kept == whole {
             embedded.extend(&behind);

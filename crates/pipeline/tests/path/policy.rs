@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use config::WeekMinute;
 use packet::icmp::ErrorKind;
-use packet::{DropReason, LinkId, PuntReason};
+use packet::{DropReason, LinkId, Protocol, PuntReason};
 use pipeline::{RuleOutcome, Verdict, configured_forwards};
 
 use crate::frames::{ACK, Carried, SYN, echo_request, ep};
@@ -205,6 +205,25 @@ fn the_routers_services_may_be_kept_from_a_lan_but_dhcp_is_not() {
     let renewal = from(A).udp(ep(A, 68), ep(HOME_ADDRESS, 67), b"");
     assert_eq!(rig.push(HOME, &renewal).punt().reason, PuntReason::DhcpServer);
     assert_eq!(tallies(&rig), [[1, 0, 0], [0, 2, 0]]);
+}
+
+#[test]
+fn a_rule_may_name_any_protocol_that_passes() {
+    let mut rig = rig(&format!(
+        "{}{}",
+        rule("action = \"drop\"\nfrom = \"home\"\nprotocol = \"sctp\"\nport = 9899"),
+        rule("action = \"refuse\"\nfrom = \"home\"\nprotocol = \"47\""),
+    ));
+    let sctp = |port: u16| {
+        let ports = [&5000u16.to_be_bytes()[..], &port.to_be_bytes()].concat();
+        let segment = [&ports[..], &[0; 8], &[1, 0, 0, 4]].concat();
+        from(A).raw(Protocol::Sctp, A, R, &segment)
+    };
+    rig.push(HOME, &sctp(9899)).dropped_for(DropReason::RuleDenied);
+    rig.push(HOME, &sctp(9900)).forwarded_to(LinkId::WAN);
+    let gre = from(A).raw(Protocol::Gre, A, R, &[0, 0, 8, 0, 1, 2, 3, 4]);
+    assert_eq!(rig.push(HOME, &gre).verdict, PROHIBITED);
+    assert_eq!(tallies(&rig), [[0, 1, 0], [0, 1, 0]]);
 }
 
 #[test]
