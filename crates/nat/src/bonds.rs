@@ -63,7 +63,7 @@ impl Bonds {
     /// Whether the policy still lets each external endpoint of a session stand for its internal
     /// one.
     pub(crate) fn agrees_with(&self, policy: &Policy) -> bool {
-        // What comes in by ESP was asked for.
+        // Of ESP `is_barred` knows what was asked for.
         let was_asked = !self.is_inbound() || self.protocol == Protocol::Esp;
         let came_in =
             [self.mapping.filter(|_| !was_asked), self.target.filter(|_| !self.has(UNADMITTED))];

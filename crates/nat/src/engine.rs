@@ -7,6 +7,7 @@ use rand::{RngExt, SeedableRng};
 
 use crate::Policy;
 use crate::bonds::Bonds;
+use crate::esp::is_barred;
 use crate::flow::{CONDEMNED, Direction, NextHop, SYN, UNADMITTED, UNANSWERED};
 use crate::handshake::Accepted;
 use crate::state::{touch_sctp, touch_tcp};
@@ -269,6 +270,7 @@ pub fn standing(hit: &SessionHit<'_>, policy: &Policy) -> Standing {
         Standing::Condemned
     } else if !Bonds::of(hit).agrees_with(policy)
         || !is_admitted(hit, policy)
+        || is_barred(hit, policy)
         || !exemption_agrees(hit, policy)
     {
         Standing::Void

@@ -65,7 +65,8 @@
 //! **Other protocols.** UDP-Lite is treated as UDP. SCTP has mappings too, but only with the port
 //! that the host chose, and TCP's lifetimes. GRE, IPIP and 6in4 have no ports: a session is an
 //! internal host × a remote one (× GRE's key), and one host at a time has it. Of ESP, what comes in
-//! is learnt, see `esp`. None of these four comes in unasked or hairpins.
+//! is learnt, see `esp`. None of these four comes in unasked
+//! but to a 1:1 address, and none hairpins.
 //!
 //! **Change of address.** A mapping belongs to the external address it was made under. Under a
 //! policy that gives its host another one its sessions are found void on their next packet and
@@ -122,6 +123,7 @@ mod window;
 
 pub use engine::{Engine, OpenRequest, Revalidation, Room, Standing, Translation, standing};
 pub use errors::PendingError;
+pub use esp::is_answer;
 pub use exempt::{EXEMPTIONS_MAX, Exemption};
 pub use flow::{Direction, Flow, NextHop};
 pub use forwards::{FORWARDS_MAX, Forward, ForwardError, Forwards, Hairpin};

@@ -259,7 +259,11 @@ impl Tables {
                 Err(DropReason::HairpinUnsupported)
             }
             (Side::Outside, _) if datagram.protocol() == Protocol::Esp => {
-                self.resolve_esp(pass, datagram)
+                match (self.resolve_esp(pass, datagram), inbound) {
+                    (Err(DropReason::NoMapping), Inbound::Allowed) => Ok(internal),
+                    (Err(DropReason::NoMapping), Inbound::Refused) => Err(DropReason::FilterDenied),
+                    (asked, _) => asked,
+                }
             }
             (Side::Inside, _) | (Side::Outside, Inbound::Allowed) => {
                 may_open(datagram, side).map(|()| internal)

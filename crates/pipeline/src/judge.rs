@@ -173,7 +173,7 @@ impl<'a> Judge<'a> {
     /// Whether a flow came from outside and rules would not let it in today.
     pub fn shuts_out(&self, datagram: &Datagram, hit: &SessionHit<'a>) -> bool {
         hit.value_at(0).direction() == Direction::Inbound
-            && hit.key_at(0).0.protocol() != Protocol::Esp
+            && !nat::is_answer(hit)
             && self.allows_still(datagram, hit) == Some(false)
     }
 
@@ -195,7 +195,7 @@ impl<'a> Judge<'a> {
         if is_bogon {
             return Some(false);
         }
-        let is_answer = key.protocol() == Protocol::Esp && direction == Direction::Inbound;
+        let is_answer = nat::is_answer(hit);
         let opening = if is_answer {
             answered(first.next_hop().egress, first.destination(), first.source())
         } else {
@@ -412,7 +412,9 @@ impl<'a> Judge<'a> {
         };
         let address = internal.0.address;
         let route = *self.snapshot.routes.lookup(address).ok_or(DropReason::NoRoute)?;
-        let rule = if datagram.protocol() == Protocol::Esp {
+        let rule = if datagram.protocol() == Protocol::Esp
+            && self.tables.is_esp_asked_for(self.pass, datagram)
+        {
             let answered = answered(route.egress, internal.0, datagram.source);
             self.permit(&answered, Ruling::from).map_err(Ruling::untold)?
         } else {

@@ -154,3 +154,38 @@ fn req4_an_error_about_a_ping_to_a_1_1_address_is_translated_back_to_the_asker()
     assert_eq!((inner.source, inner.destination), (ep(B, 0), ep(R, 7)));
     assert_checksums(error.frame());
 }
+
+#[test]
+fn a_1_1_address_takes_every_protocol_and_is_one_hosts_alone() {
+    let mut rig = Rig::new(one_to_one(Inbound::Allowed));
+    for (answer, out) in [
+        (gre(R, S, Some(7)), gre(B, R, Some(7))),
+        (ip(Protocol::IpIp, R, S, [0x45; 40]), ip(Protocol::IpIp, B, R, [0x45; 40])),
+        (sctp(ep(R, 9), ep(S, 9), 1), sctp(ep(B, 9), ep(R, 9), 2)),
+        (udp_lite(ep(R, 7), ep(S, 70), 8, b"x"), udp_lite(ep(B, 70), ep(R, 7), 8, b"x")),
+    ] {
+        let there = rig.send(LinkId::WAN, answer).unwrap();
+        assert_eq!((there.0.address, there.1.address), (R, B));
+        let back = rig.send(LAN, out).unwrap();
+        assert_eq!((back.0.address, back.1.address), (S, R));
+    }
+    assert_eq!(rig.sessions().len(), 4, "answers go by the sessions of what they answer");
+    assert_eq!(rig.send(LAN, gre(A, S, Some(7))), Err(DropReason::HairpinUnsupported));
+}
+
+#[test]
+fn esp_reaches_a_1_1_address_unasked_if_strangers_do_and_as_an_answer_always() {
+    let mut rig = Rig::new(one_to_one(Inbound::Allowed));
+    let seen = |sent: Seen| sent.map(|(source, to)| (source.address, to.address));
+    assert_eq!(seen(rig.send(LinkId::WAN, esp(R, S, 1))), Ok((R, B)));
+    assert_eq!(seen(rig.send(LinkId::WAN, esp(R, S, 1))), Ok((R, B)));
+    assert_eq!(rig.sessions().len(), 1);
+    rig.adopt(one_to_one(Inbound::Refused));
+    assert_eq!(rig.send(LinkId::WAN, esp(R, S, 1)), Err(DropReason::FilterDenied));
+    assert_eq!(seen(rig.send(LAN, esp(B, R, 2))), Ok((S, R)));
+    assert_eq!(seen(rig.send(LinkId::WAN, esp(R, S, 1))), Ok((R, B)));
+    rig.adopt(one_to_one(Inbound::Refused));
+    assert_eq!(seen(rig.send(LinkId::WAN, esp(R, S, 1))), Ok((R, B)), "it was asked for");
+    rig.advance(secs(1300));
+    assert_eq!((rig.tables.stats().sessions, rig.tables.sessions_of.total()), (0, 0));
+}
