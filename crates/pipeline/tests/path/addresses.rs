@@ -2,10 +2,10 @@
 
 use std::net::Ipv4Addr;
 
-use packet::{DropReason, LinkId, PuntReason};
+use packet::{DropReason, LinkId, Protocol, PuntReason};
 use pipeline::{Verdict, configured_forwards};
 
-use crate::frames::{ACK, SYN, echo_reply, echo_request, ep, see};
+use crate::frames::{ACK, SYN, echo_reply, echo_request, ep, pieces, see};
 use crate::rig::{
     A, B, G, GATEWAY, GUEST, HOME, HOME_ADDRESS, R, R2, Rig, WAN_ADDRESS, by_dhcp, config_of_wan,
     from, mac, wan_at,
@@ -170,6 +170,56 @@ fn a_forward_for_a_further_address_is_open_there_only() {
     rig.push(LinkId::WAN, &syn(WAN_ADDRESS)).dropped_for(DropReason::NoMapping);
     let inside = from(A).tcp(ep(A, 40000), ep(FIRST, 8080), SYN, b"");
     assert_eq!(rig.push(HOME, &inside).forwarded_to(HOME).destination, ep(B, 80));
+}
+
+#[test]
+fn a_forward_for_a_further_address_admits_its_sources_only() {
+    let tail = format!(
+        "[[forward]]\nprotocol = \"tcp\"\naddress = \"{FIRST}\"\nport = 8080\nto = \"10.0.1.3:80\"\n\
+         from = [\"{R}\"]\nhairpin = false\n"
+    );
+    let config = config_of_wan(POOL, &tail);
+    let forwards = configured_forwards(&config);
+    let mut rig = Rig::of(config, forwards);
+    let syn = |from_: Ipv4Addr| from(from_).tcp(ep(from_, 40000), ep(FIRST, 8080), SYN, b"");
+    assert_eq!(rig.push(LinkId::WAN, &syn(R)).forwarded_to(HOME).destination, ep(B, 80));
+    rig.push(LinkId::WAN, &syn(R2)).dropped_for(DropReason::ForwardSource);
+    rig.push(HOME, &syn(A)).dropped_for(DropReason::HairpinDisabled);
+}
+
+#[test]
+fn the_dmz_host_has_the_links_own_address_only() {
+    let tail = "[nat]\ndmz_host = \"10.0.2.2\"\n";
+    let mut rig = Rig::of(config_of_wan(POOL, tail), Vec::new());
+    let stranger = |to| from(R).udp(ep(R, 1), ep(to, 7777), b"");
+    let seen = rig.push(LinkId::WAN, &stranger(WAN_ADDRESS)).forwarded_to(GUEST);
+    assert_eq!(seen.destination, ep(G, 7777));
+    rig.push(LinkId::WAN, &stranger(FIRST)).dropped_for(DropReason::NoMapping);
+}
+
+#[test]
+fn fragments_for_a_further_address_are_put_together() {
+    let mut rig = pooled();
+    let shared = pair(&rig, A);
+    assert_ne!(shared, WAN_ADDRESS, "else this shows nothing");
+    rig.push(HOME, &from(A).udp(ep(A, 5000), ep(R, 1), b"ask"));
+    let answer = from(R).udp(ep(R, 1), ep(shared, 5000), &[7; 4000]);
+    let out = rig.push_pieces(LinkId::WAN, &pieces(&answer, 1480));
+    assert_eq!(out.in_fragments().1.destination, ep(A, 5000));
+}
+
+#[test]
+fn esp_to_a_1_1_address_obeys_rules_about_what_comes_in() {
+    let esp = from(R).raw(Protocol::Esp, R, S, &[0, 0, 0, 9, 0, 0, 0, 1, 1, 2, 3, 4]);
+    let mut rig = one_to_one(true);
+    assert_eq!(rig.push(LinkId::WAN, &esp).forwarded_to(HOME).destination.address, B);
+    one_to_one(false).push(LinkId::WAN, &esp).dropped_for(DropReason::FilterDenied);
+    let tail = format!(
+        "[[nat.static]]\nexternal = \"{S}\"\ninternal = \"{B}\"\ninbound = true\n\
+         [[policy.rule]]\naction = \"drop\"\nfrom = \"wan\"\nto = \"home\"\n"
+    );
+    let mut rig = Rig::of(config_of_wan("", &tail), Vec::new());
+    rig.push(LinkId::WAN, &esp).dropped_for(DropReason::RuleDenied);
 }
 
 #[test]

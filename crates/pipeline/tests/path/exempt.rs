@@ -3,9 +3,11 @@
 use std::net::Ipv4Addr;
 
 use etherparse::{Icmpv4Type, icmpv4};
+use packet::icmp::ErrorKind;
 use packet::{DropReason, LinkId};
+use pipeline::Verdict;
 
-use crate::frames::{SYN, echo_reply, echo_request, ep};
+use crate::frames::{SYN, echo_reply, echo_request, ep, pieces};
 use crate::rig::{A, B, G, GATEWAY, GUEST, HOME, HOP, R, Rig, WAN_ADDRESS, config_with, from, mac};
 
 const SITE: Ipv4Addr = Ipv4Addr::new(172, 20, 1, 1);
@@ -116,4 +118,26 @@ fn policy_rules_hold_for_exempt_flows_as_well() {
     let out = rig.push(HOME, &from(A).udp(ep(A, 5000), ep(SITE, 1), b""));
     assert!(out.sent.iter().all(|(link, _)| *link == HOME), "{out:?}");
     assert_eq!(rig.sessions(), 0);
+}
+
+#[test]
+fn fragments_of_an_exempt_answer_wait_for_each_other_and_others_do_not() {
+    let mut rig = exempt();
+    rig.push(HOME, &from(A).udp(ep(A, 5000), ep(SITE, 1), b"ask"));
+    let answer = from(R).udp(ep(SITE, 1), ep(A, 5000), &[7; 4000]);
+    let out = rig.push_pieces(LinkId::WAN, &pieces(&answer, 1480));
+    assert_eq!(out.in_fragments().1.destination, ep(A, 5000));
+    let stranger = from(R).udp(ep(R, 1), ep(A, 5000), &[7; 4000]);
+    let first = rig.push(LinkId::WAN, &pieces(&stranger, 1480)[0]);
+    first.dropped_for(DropReason::PolicyDenied);
+}
+
+#[test]
+fn an_exemption_lets_its_destination_pass_that_is_a_bogon_else() {
+    let other = Ipv4Addr::new(192, 168, 7, 7);
+    let mut rig = exempt();
+    let ask = |to| from(A).udp(ep(A, 5000), ep(to, 1), b"");
+    assert_eq!(rig.push(HOME, &ask(SITE)).forwarded_to(LinkId::WAN).source, ep(A, 5000));
+    let refused = rig.push(HOME, &ask(other));
+    assert_eq!(refused.verdict, Verdict::Reply(ErrorKind::NetworkUnreachable));
 }
