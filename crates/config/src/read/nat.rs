@@ -63,11 +63,7 @@ pub(crate) fn nat(mut section: Section<'_>) -> NatRead {
     let new_flows_per_host =
         rate(&mut section, "new_flows_per_host_per_second", defaults::NEW_FLOWS_PER_HOST);
     let new_flows_burst = rate(&mut section, "new_flows_burst", defaults::NEW_FLOWS_BURST);
-    let answers = [UnsolicitedSyn::Silent, UnsolicitedSyn::Answer];
-    let unsolicited_syn = section.choice("unsolicited_syn", &answers, |answer| match answer {
-        UnsolicitedSyn::Silent => "silent",
-        UnsolicitedSyn::Answer => "answer",
-    });
+    let unsolicited_syn = unsolicited_syn(&mut section);
     let timeouts = timeouts(section.section("timeouts"), short_timeouts);
     let statics = section.sections("static", defaults::WAN_ADDRESSES_MAX);
     let statics: Vec<StaticRead> = statics.into_iter().filter_map(one_to_one).collect();
@@ -92,7 +88,7 @@ pub(crate) fn nat(mut section: Section<'_>) -> NatRead {
         sessions_per_host_max: of_host.and_then(|count| u32::try_from(count.value).ok()),
         new_flows_per_host,
         new_flows_burst,
-        unsolicited_syn: unsolicited_syn.map_or(defaults::UNSOLICITED_SYN, |answer| answer.value),
+        unsolicited_syn,
         hairpinning,
         icmp_refusals: refusals.map_or(defaults::ICMP_REFUSALS, |refusals| refusals.value),
         dmz_host: dmz_host.as_ref().map(|host| host.value.clone()),
@@ -104,6 +100,15 @@ pub(crate) fn nat(mut section: Section<'_>) -> NatRead {
         statics.into_iter().map(|read| (read.external_at, read.internal_at)).unzip();
     let hosts_at = hosts.into_iter().map(|host| host.at).collect();
     NatRead { nat, dmz_host, externals_at, internals_at, hosts_at }
+}
+
+fn unsolicited_syn(section: &mut Section<'_>) -> UnsolicitedSyn {
+    let answers = [UnsolicitedSyn::Silent, UnsolicitedSyn::Answer];
+    let answer = section.choice("unsolicited_syn", &answers, |answer| match answer {
+        UnsolicitedSyn::Silent => "silent",
+        UnsolicitedSyn::Answer => "answer",
+    });
+    answer.map_or(defaults::UNSOLICITED_SYN, |answer| answer.value)
 }
 
 fn quotas(section: &mut Section<'_>) -> ProtocolQuotas {
