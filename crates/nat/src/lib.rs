@@ -89,8 +89,8 @@
 //! about a thousand ports looked at, and that only when nearly all are taken.
 //!
 //! **From outside**, what a packet reaches is asked in this order: a forward, for the sources that it
-//! names; a mapping, by the filtering of its LAN; the DMZ host, if there is one, unless the router
-//! itself owns the port.
+//! names; the host of a 1:1 address; a mapping, by the filtering of its LAN; the DMZ host of the
+//! interface's own address, if there is one, unless the router itself owns the port.
 //!
 //! Non-goals: ALGs (RFC 4787 REQ-10), port overloading, fragments (put together by `pipeline`),
 //! anti-spoofing and policy between zones (`firewall`), generating ICMP errors (`pipeline`).
