@@ -149,12 +149,13 @@ impl Foresight<'_> {
 
     fn check_quota(
         &self,
+        protocol: Protocol,
         internal: Internal,
         lan: LinkId,
         policy: &Policy,
     ) -> Result<(), DropReason> {
         let admits = lan == LinkId::LOCAL
-            || self.tables.hosts.admits(internal.0.address, policy.mappings_per_host_max);
+            || self.tables.hosts.admits_mapping(internal.0.address, protocol, policy);
         if admits { Ok(()) } else { Err(DropReason::HostQuota) }
     }
 
@@ -206,11 +207,12 @@ impl Planner for Foresight<'_> {
     fn hold(
         &self,
         mapping: &Mapping,
+        protocol: Protocol,
         internal: Internal,
         lan: LinkId,
         policy: &Policy,
     ) -> Result<(), DropReason> {
-        if mapping.is_held() { Ok(()) } else { self.check_quota(internal, lan, policy) }
+        if mapping.is_held() { Ok(()) } else { self.check_quota(protocol, internal, lan, policy) }
     }
 
     fn allocate(
@@ -222,9 +224,19 @@ impl Planner for Foresight<'_> {
         policy: &Policy,
         now: Instant,
     ) -> Result<(External, Origin), DropReason> {
-        let address = policy.external.ok_or(DropReason::WanDown)?;
-        self.check_quota(internal, lan, policy)?;
-        self.port(pass, &Tried { protocol, internal, address, now }, policy)
+        let own = policy.external.ok_or(DropReason::WanDown)?;
+        let host = internal.0.address;
+        let pair = policy.paired(host, lan).ok_or(DropReason::WanDown)?;
+        self.check_quota(protocol, internal, lan, policy)?;
+        let others = policy.pool.choices(own, host).skip(1).filter(|_| lan != LinkId::LOCAL);
+        for address in std::iter::once(pair).chain(others) {
+            let tried = Tried { protocol, internal, address, now };
+            match self.port(pass, &tried, policy) {
+                Err(DropReason::PortsExhausted) => {}
+                other => return other,
+            }
+        }
+        Err(DropReason::PortsExhausted)
     }
 }
 
