@@ -41,9 +41,11 @@ mod worker;
 
 pub use counters::{Counter, Counters, LINKS_MAX, LinkCounts};
 pub use egress::{Egress, EgressLink, Shapers, Way};
-pub use explain::{Decider, Explanation, FlowFate, Hop, Queue, Sight, Translated, explain, source_of};
-pub use probe::{Probe, ProbeKind};
+pub use explain::{
+    Decider, Explanation, FlowFate, Hop, Queue, Sight, Translated, explain, source_of,
+};
 pub use path::{inbound, local, outbound};
+pub use probe::{Probe, ProbeKind};
 pub use rings::{Inject, Punted, RING_LEN, Rings};
 pub use rules::{PolicyState, RuleBook, RuleId, RuleMatch, RuleOutcome, RulesInForce, Tally};
 pub use snapshot::{

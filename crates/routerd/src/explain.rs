@@ -55,7 +55,9 @@ impl Control {
     fn asked(&self, asked: Asked) -> Result<PacketBuf, Problem> {
         let (kind, source, destination) = match asked {
             Asked::Frame(bytes) => return framed(&bytes),
-            Asked::Tcp(source, to, flags) => (ProbeKind::Tcp(flags.0), endpoint(source), endpoint(to)),
+            Asked::Tcp(source, to, flags) => {
+                (ProbeKind::Tcp(flags.0), endpoint(source), endpoint(to))
+            }
             Asked::Udp(source, to) => (ProbeKind::Udp, endpoint(source), endpoint(to)),
             Asked::Icmp(source, to, id) => {
                 (ProbeKind::Echo, Endpoint::new(source, id), Endpoint::new(to, 0))
@@ -82,9 +84,11 @@ impl Control {
     /// Where a packet with this source comes from, most likely.
     fn ingress_of(&self, packet: &PacketBuf) -> LinkId {
         let source = pipeline::source_of(packet);
-        let lan = self.config.lans.iter().position(|lan| {
-            source.is_some_and(|source| lan.subnet().contains(&source))
-        });
+        let lan = self
+            .config
+            .lans
+            .iter()
+            .position(|lan| source.is_some_and(|source| lan.subnet().contains(&source)));
         lan.map_or(LinkId::WAN, pipeline::lan_id)
     }
 
