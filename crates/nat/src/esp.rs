@@ -176,16 +176,19 @@ impl Tables {
         if places.any(is_free) { Ok(()) } else { Err(DropReason::PeerTaken) }
     }
 
-    /// Whether an ESP packet from outside opens an association in; else it goes to one that is there.
+    /// The association in that an ESP packet from outside goes to beside its own, if it opens none.
     ///
     /// # Errors
     /// [`DropReason::NoMapping`] or [`DropReason::SessionConflict`].
-    pub(crate) fn opens_esp_in(
-        &self,
-        pass: &Pass<'_>,
+    pub(crate) fn only_esp_in<'p>(
+        &'p self,
+        pass: &'p Pass<'_>,
         datagram: &Datagram,
-    ) -> Result<bool, DropReason> {
-        Ok(matches!(self.meant(pass, datagram)?, Meant::Waiting(..)))
+    ) -> Result<Option<SessionHit<'p>>, DropReason> {
+        match self.meant(pass, datagram)? {
+            Meant::Only(answer) => Ok(Some(answer)),
+            Meant::Waiting(..) => Ok(None),
+        }
     }
 
     /// The associations out from `external` to `peer`, with the numbers of their places.
@@ -396,10 +399,7 @@ impl Engine {
         now: Instant,
     ) -> Result<SessionHit<'p>, DropReason> {
         let datagram = request.datagram;
-        let host = match policy.static_to(External(datagram.destination)) {
-            Some((internal, Inbound::Allowed)) => internal.0.address,
-            Some((_, Inbound::Refused)) | None => return Err(DropReason::NoMapping),
-        };
+        let host = takes_strangers(policy, datagram)?;
         if request.translation != inbound_to(host, datagram) {
             return Err(LOST);
         }
@@ -420,6 +420,17 @@ impl Engine {
             Ok((_, false)) | Err(_) => self.tables.sessions_of.release_one(holder),
         }
         opened.map(|(hit, _)| hit)
+    }
+}
+
+/// The host of the 1:1 address that an ESP packet is for that nobody asked for, if it takes such.
+pub(crate) fn takes_strangers(
+    policy: &Policy,
+    datagram: &Datagram,
+) -> Result<Ipv4Addr, DropReason> {
+    match policy.static_to(External(datagram.destination)) {
+        Some((internal, Inbound::Allowed)) => Ok(internal.0.address),
+        Some((_, Inbound::Refused)) | None => Err(DropReason::NoMapping),
     }
 }
 

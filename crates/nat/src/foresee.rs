@@ -1,7 +1,7 @@
 //! What opening a session would come to: the same decisions as [`Engine::open`]'s, with nothing held.
 //!
-//! Not foreseen is what one worker alone knows, such as how many sessions of strangers it has, and what
-//! other workers do meanwhile.
+//! Not foreseen is what one worker alone knows: whether strangers have all the sessions that it leaves them,
+//! and how full a bucket of the table is; nor what other workers do meanwhile.
 //!
 //! [`Engine::open`]: crate::Engine::open
 
@@ -12,6 +12,7 @@ use rand::rngs::StdRng;
 
 use crate::Policy;
 use crate::engine::{OpenRequest, Translation};
+use crate::esp::{UNPAIRED, takes_strangers};
 use crate::flow::{DIRECTION, Direction, UNADMITTED};
 use crate::mapping::{Mapping, MappingKey};
 use crate::plan::{Origin, Plan, Planner, Tried};
@@ -105,10 +106,21 @@ impl Foresight<'_> {
         policy: &Policy,
         now: Instant,
     ) -> Result<Foreseen, DropReason> {
-        if self.tables.opens_esp_in(pass, request.datagram)? {
-            self.check_host(request, policy, now)?;
-            self.check_room()?;
+        match self.tables.only_esp_in(pass, request.datagram) {
+            Ok(Some(only)) => {
+                let flow = only.value_at(0);
+                let (source, destination) = (flow.source(), flow.destination());
+                let direction = Direction::Inbound;
+                return Ok(Foreseen { direction, source, destination, origin: None });
+            }
+            Ok(None) => {}
+            Err(DropReason::NoMapping) => {
+                takes_strangers(policy, request.datagram)?;
+            }
+            Err(reason) => return Err(reason),
         }
+        self.check_host(request, policy, now)?;
+        self.check_room()?;
         Ok(Foreseen {
             direction: Direction::Inbound,
             source: request.datagram.source,
@@ -131,7 +143,10 @@ impl Foresight<'_> {
     fn check_keys(&self, pass: &Pass<'_>, plan: &Plan) -> Result<(), DropReason> {
         // A port that is to be drawn is one that nobody has.
         let known = if plan.origin() == Some(Origin::Drawn) { 1 } else { 2 };
-        for (side, key) in plan.keys().into_iter().enumerate().take(known) {
+        let [key, reverse] = plan.keys();
+        let is_esp = key.protocol() == Protocol::Esp;
+        let keys = [key, if is_esp { key.marked(UNPAIRED) } else { reverse }];
+        for (side, key) in keys.into_iter().enumerate().take(known) {
             let hit = self.tables.sessions().lookup(pass, &SessionKey(key));
             if hit.is_some_and(|hit| Some(hit.id()) != self.ending) {
                 return Err(plan.conflict(side));

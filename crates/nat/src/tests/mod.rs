@@ -165,7 +165,12 @@ impl Rig {
                     None => request(engine, &pass, (&datagram, segment), ingress, policy, now)?,
                 };
                 match request {
-                    Ok(request) => engine.open(&pass, &request, policy, now)?,
+                    Ok(request) => {
+                        let foreseen = engine.tables().foresee(&pass, &request, policy, now, None);
+                        let opened = engine.open(&pass, &request, policy, now);
+                        assert_foreseen(foreseen, &opened);
+                        opened?
+                    }
                     Err(relay) => {
                         relay.apply(packet, &datagram);
                         self.tables.note(&relay);
@@ -253,6 +258,31 @@ impl Rig {
 }
 
 /// What the packet path finds out before it opens a session, or lets a segment pass without one.
+/// Whatever a session's opening comes to was foreseen.
+#[track_caller]
+fn assert_foreseen(
+    foreseen: Result<Foreseen, DropReason>,
+    opened: &Result<SessionHit<'_>, DropReason>,
+) {
+    match (foreseen, opened) {
+        (Ok(foreseen), Ok(hit)) => {
+            let flow = hit.value();
+            let (direction, destination) = (flow.direction(), flow.destination());
+            assert_eq!((foreseen.direction, foreseen.destination), (direction, destination));
+            assert_eq!(foreseen.source.address, flow.source().address);
+            if foreseen.origin != Some(Origin::Drawn) {
+                assert_eq!(foreseen.source, flow.source());
+            }
+        }
+        (Err(foreseen), Err(reason)) => assert_eq!(foreseen, *reason),
+        // Only the worker knows how many sessions of strangers it has.
+        (Ok(Foreseen { direction: Direction::Inbound, .. }), Err(DropReason::SessionTableFull)) => {
+        }
+        (foreseen, Err(reason)) => panic!("{reason:?}, but {foreseen:?} was foreseen"),
+        (Err(foreseen), Ok(_)) => panic!("opened, but {foreseen:?} was foreseen"),
+    }
+}
+
 fn request<'d>(
     engine: &Engine,
     pass: &flow_table::Pass<'_>,
