@@ -527,3 +527,61 @@ fn reply(query: &[u8]) -> Vec<u8> {
     message.extend(SERVER.octets());
     message
 }
+
+const FURTHER: &str = r#"
+[[nat.static]]
+external = "198.51.100.40"
+internal = "10.0.1.5"
+inbound = true
+"#;
+
+#[test]
+fn req2_further_wan_addresses_carry_hosts_in_pairs_and_one_of_them_belongs_to_a_server() {
+    let link = "link = \"wan0\"\naddresses = [\"198.51.100.30-198.51.100.37\"]\n";
+    let config = CONFIG.replace("link = \"wan0\"\n", link) + FURTHER;
+    let alone = Ipv4Addr::new(198, 51, 100, 40);
+    scenario(&config, |world| {
+        server(world, SERVER);
+        server(world, OTHER_SERVER);
+        let remote = world.add_remote(Ipv4Addr::new(203, 0, 113, 9));
+        let web = web_server(world);
+        let wan = go_online(world);
+        let hosts = [join(world, HOME), join(world, HOME), join(world, GUEST)];
+        let mut used = std::collections::BTreeSet::new();
+        for host in hosts {
+            let seen = reflection(world, host, 5000, &[SERVER, OTHER_SERVER]);
+            assert_eq!(seen[0].1, seen[1].1, "one mapping for all servers");
+            let again = reflection(world, host, 6000, &[SERVER]);
+            assert_eq!(again[0].1.address, seen[0].1.address, "one address for all flows");
+            let last = seen[0].1.address.octets()[3];
+            assert!(seen[0].1.address == wan || (30..=37).contains(&last));
+            used.insert(seen[0].1.address);
+        }
+        assert!(used.len() > 1, "{used:?}");
+        // The gateway asks the line for the address of one host, and finds the router there.
+        let own = Endpoint::new(alone, ECHO);
+        assert!(exchange(world, remote, 40_000, own, &data(5_000)).is_some(), "from outside");
+        assert!(exchange(world, hosts[0], 40_000, own, &data(5_000)).is_some(), "from inside");
+        let seen = reflection(world, web, 5000, &[SERVER]);
+        assert_eq!(seen[0].1, Endpoint::new(alone, 5000));
+    });
+}
+
+#[test]
+fn req7_a_wan_lease_that_equals_a_lan_subnet_leaves_every_host_online() {
+    // The servers of these scenarios have addresses that such a WAN would not carry.
+    let config = CONFIG.replace("[wan]\n", "[wan]\nbogons = \"pass\"\n");
+    scenario(&config, |world| {
+        let net = ipnet(Ipv4Addr::new(10, 0, 1, 1), 24);
+        let pool = [100, 109].map(|last| Ipv4Addr::new(10, 0, 1, last));
+        let now = world.now;
+        world.provider = sim::Provider::new(net, (pool[0], pool[1]), secs(3600), now);
+        server(world, SERVER);
+        let wan = go_online(world);
+        let hosts = [join(world, HOME), join(world, HOME), join(world, GUEST)];
+        for host in hosts {
+            let seen = reflection(world, host, 5000, &[SERVER]);
+            assert_eq!(seen[0].1.address, wan);
+        }
+    });
+}

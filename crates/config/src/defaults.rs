@@ -3,7 +3,9 @@
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
-use crate::model::{Bogons, Brand, Filtering, IcmpRefusals, Overhead, Ping, UnsolicitedSyn};
+use crate::model::{
+    Bogons, Brand, Filtering, IcmpRefusals, Overhead, Ping, Pooling, UnsolicitedSyn,
+};
 
 // The file
 
@@ -25,6 +27,8 @@ pub const PATH_MAX: usize = 1023;
 
 // [wan]
 
+/// Most further external addresses, 1:1 ones among them: a /24.
+pub const WAN_ADDRESSES_MAX: usize = 256;
 /// The WAN answers pings, so that a line can be tested from outside (RFC 1122 §3.2.2.6).
 pub const PING: Ping = Ping::Answer;
 /// Nobody honest sends from what the Internet does not carry (RFC 2827, RFC 3704 §2, RFC 6890).
@@ -114,7 +118,8 @@ pub const TIMEOUT_UDP_DNS: Duration = Duration::from_secs(30);
 pub const TIMEOUT_UDP_DNS_FLOOR: Duration = Duration::from_secs(10);
 /// How long an established TCP connection lives idle, which is also the least (RFC 5382 REQ-5).
 pub const TIMEOUT_TCP_ESTABLISHED: Duration = Duration::from_secs(7440);
-/// How long a TCP connection may take to open or close, which is also the least (RFC 5382 REQ-5).
+/// How long a TCP connection may take to open or close, which is also the least (RFC 5382 REQ-5, RFC
+/// 7857 §2.1).
 pub const TIMEOUT_TCP_TRANSITORY: Duration = Duration::from_secs(240);
 /// How long an ICMP query session lives idle, which is also the least (RFC 5508 REQ-2).
 pub const TIMEOUT_ICMP: Duration = Duration::from_secs(60);
@@ -145,6 +150,12 @@ pub const MAPPINGS_PER_HOST_MAX: usize = 16_384;
 pub const MAPPINGS_PER_HOST_MIN: u64 = 64;
 /// Most mappings per host: every port of TCP, UDP and ICMP.
 pub const MAPPINGS_PER_HOST_LIMIT: u64 = 3 * 65_536;
+/// All flows of a host have one external address (RFC 4787 REQ-2, RFC 6888 REQ-2).
+pub const POOLING: Pooling = Pooling::Paired;
+/// Most exemptions from translation: each new flow to the WAN walks them.
+pub const EXEMPTIONS_MAX: usize = 64;
+/// Most hosts with a filtering of their own: every reservation of one LAN.
+pub const NAT_HOSTS_MAX: usize = RESERVATIONS_MAX;
 /// Hosts inside are told, or they would wait for a timeout (RFC 5508 REQ-8).
 pub const ICMP_REFUSALS: IcmpRefusals = IcmpRefusals::Answer;
 /// Fewest sessions per host: one busy page.

@@ -21,6 +21,12 @@ pub(crate) struct At<T> {
     pub(crate) at: Range<usize>,
 }
 
+impl<T> At<T> {
+    pub(crate) fn map<U>(self, change: impl FnOnce(T) -> U) -> At<U> {
+        At { value: change(self.value), at: self.at }
+    }
+}
+
 /// What is wrong so far.
 #[derive(Debug, Default)]
 pub(crate) struct Problems(RefCell<Vec<(Fault, Option<Place>)>>);

@@ -75,6 +75,12 @@ pub enum Fault {
     #[error("the pool runs backwards")]
     #[diagnostic(help("write the lower address first: `{last}-{first}`"))]
     PoolBackwards { first: Ipv4Addr, last: Ipv4Addr },
+    #[error("`{given}` is neither an IPv4 address nor a range of them")]
+    #[diagnostic(help("write `198.51.100.3`, or first and last: `198.51.100.8-198.51.100.11`"))]
+    NotAddressRange { given: String },
+    #[error("the range runs backwards")]
+    #[diagnostic(help("write the lower address first: `{last}-{first}`"))]
+    RangeBackwards { first: Ipv4Addr, last: Ipv4Addr },
     #[error("`{given}` is not a MAC address")]
     #[diagnostic(help("write six octets in hexadecimal: `02:08:20:0a:0b:01`"))]
     NotMac { given: String },
@@ -221,11 +227,39 @@ pub enum Fault {
     #[diagnostic(help("take `{key}` out, or set mode = \"{other}\""))]
     WrongMode { key: &'static str, mode: &'static str, other: &'static str },
 
+    #[error("{count} external addresses, more than {max}")]
+    #[diagnostic(help("give at most {max} addresses in all"))]
+    ExternalsTooMany { count: u64, max: usize },
+    #[error("the external address {address} is {owner}")]
+    #[diagnostic(help("leave {address} out, or give one that the provider assigned to you"))]
+    ExternalTaken { address: Ipv4Addr, owner: &'static str },
+    #[error("the external address {address} is inside {subnet}, the subnet of `{lan}`")]
+    #[diagnostic(help("give an address that the provider assigned to you"))]
+    ExternalInLan { address: Ipv4Addr, subnet: Ipv4Net, lan: String },
+    #[error("the external address {address} is there twice")]
+    #[diagnostic(help("keep one of the two"))]
+    DuplicateExternal { address: Ipv4Addr },
+
     #[error("`bogons_allow` has no effect with bogons = \"pass\"")]
     #[diagnostic(help("take `bogons_allow` out, or set bogons = \"drop\""))]
     AllowWithoutDrop,
 
     // DNS, NAT
+    #[error("`{host}` is there twice")]
+    #[diagnostic(help("keep one `[[nat.{table}]]` for each host"))]
+    DuplicateNatHost { host: String, table: &'static str },
+    #[error("{address} is in no LAN")]
+    #[diagnostic(help("give an address inside {subnets}"))]
+    HostOutside { address: Ipv4Addr, subnets: String },
+    #[error("{address} is {what}, not a host")]
+    #[diagnostic(help("give the address of a host on a LAN"))]
+    HostIsNone { address: Ipv4Addr, what: &'static str },
+    #[error("no reservation is named `{name}`")]
+    #[diagnostic(help("{remedy}"))]
+    HostUnknown { name: String, remedy: String },
+    #[error("`{given}` is neither an IPv4 address nor a host name")]
+    #[diagnostic(help("write an address such as `10.0.0.9`, or the name of a reservation"))]
+    NotHost { given: String },
     #[error("{address} is the router itself, which would ask itself forever")]
     #[diagnostic(help("give a server outside, or leave `upstream` out to use the WAN lease's"))]
     UpstreamIsRouter { address: Ipv4Addr },
@@ -255,12 +289,20 @@ pub enum Fault {
     #[error("an earlier forward has {ports} already")]
     #[diagnostic(help("choose other ports, or take one of the two out"))]
     ForwardConflict { ports: String },
+    #[error("the router has no external address {address}")]
+    #[diagnostic(help(
+        "add it to `addresses` in `[wan]`, or leave `address` out to use the WAN link's own"
+    ))]
+    ForwardAddressUnknown { address: Ipv4Addr },
     #[error("{protocol} port {port} belongs to {owner}")]
     #[diagnostic(help("leave {protocol} port {port} out of the forward"))]
     ForwardReserved { protocol: &'static str, port: u16, owner: &'static str },
     #[error("`{given}` is no host that can get what nothing else takes")]
     #[diagnostic(help("{remedy}"))]
     DmzNoHost { given: String, remedy: String },
+    #[error("`port` needs a `protocol` that has ports")]
+    #[diagnostic(help("add `protocol = \"tcp\"`, `\"udp\"` or `\"both\"`"))]
+    ExemptPortWithoutProtocol,
     #[error("`port` and `source_port` need a `protocol` that has ports")]
     #[diagnostic(help(
         "add `protocol = \"tcp\"`, `\"udp\"`, `\"both\"`, `\"sctp\"` or `\"udplite\"`"

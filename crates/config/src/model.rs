@@ -6,6 +6,7 @@
 //! recognised.
 
 mod forward;
+mod nat;
 mod policy;
 mod rate;
 mod schedule;
@@ -24,6 +25,7 @@ use crate::defaults;
 
 pub use forward::{Forward, ForwardHost, ForwardProtocol, ForwardTarget, ParseForwardError};
 pub(crate) use forward::{ForwardWord, parse_ports};
+pub use nat::{Exemption, HostFiltering, Nat, NatTimeouts, Pooling, ProtocolQuotas, StaticNat};
 pub use policy::{
     Action, AddressGroup, AddressTerm, Condition, FlowRate, Logging, Policy, PolicyZone, Rule,
     RuleEnd, RuleProtocol,
@@ -72,6 +74,9 @@ pub struct Wan {
     pub link: String,
     /// Where its address comes from.
     pub mode: WanMode,
+    /// Further external addresses, usable while the link has its own; disjoint.
+    #[serde(serialize_with = "as_texts")]
+    pub addresses: Vec<AddressRange>,
     /// Whether the WAN address answers echo requests.
     pub ping: Ping,
     /// What becomes of packets from and to addresses that the Internet does not carry (RFC 6890).
@@ -336,10 +341,18 @@ impl AddressRange {
     pub fn contains(&self, address: Ipv4Addr) -> bool {
         (self.first..=self.last).contains(&address)
     }
+
+    /// Every address.
+    pub fn iter(&self) -> impl Iterator<Item = Ipv4Addr> + use<> {
+        (self.first.to_bits()..=self.last.to_bits()).map(Ipv4Addr::from_bits)
+    }
 }
 
 impl fmt::Display for AddressRange {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.first == self.last {
+            return self.first.fmt(f);
+        }
         write!(f, "{}-{}", self.first, self.last)
     }
 }
@@ -393,37 +406,6 @@ pub struct DnsHost {
     pub address: Ipv4Addr,
 }
 
-/// Address translation.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Nat {
-    /// What happens to the MSS of TCP connections through the WAN.
-    pub mss_clamp: MssClamp,
-    /// How long idle state lives.
-    pub timeouts: NatTimeouts,
-    /// Whether timeouts may be shorter than the RFCs allow.
-    pub short_timeouts: ShortTimeouts,
-    /// Most sessions at once; absent: sized from memory by routerd.
-    pub sessions_max: Option<usize>,
-    /// Most mappings that one host may hold (RFC 6888 REQ-4).
-    pub mappings_per_host_max: usize,
-    /// Most external ports at rest; beyond, some rest for less (RFC 6888 REQ-8).
-    pub ports_at_rest_max: u32,
-    /// Most sessions that one host may have (RFC 6888 REQ-5); absent: half of all.
-    pub sessions_per_host_max: Option<u32>,
-    /// New flows that one host may open per second (RFC 6888 REQ-4c).
-    pub new_flows_per_host: u32,
-    /// New flows that one host may open back to back.
-    pub new_flows_burst: u32,
-    /// What becomes of a SYN from outside that nobody asked for (RFC 5382 REQ-4).
-    pub unsolicited_syn: UnsolicitedSyn,
-    /// Whether hosts reach each other through the WAN address (RFC 4787 REQ-9).
-    pub hairpinning: Hairpinning,
-    /// Whether hosts inside are told that a flow of theirs was refused (RFC 5508 REQ-8, REQ-9).
-    pub icmp_refusals: IcmpRefusals,
-    /// The host that gets everything from outside that nothing else takes; absent: it is dropped.
-    pub dmz_host: Option<ForwardHost>,
-}
-
 /// What happens to the MSS option of SYN segments through the WAN.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -445,32 +427,6 @@ pub enum UnsolicitedSyn {
     /// After six seconds in which nobody inside sent a SYN of the same connection, it is answered
     /// by "port unreachable".
     Answer,
-}
-
-/// How long idle state lives.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-pub struct NatTimeouts {
-    /// UDP mappings (RFC 4787 REQ-5).
-    #[serde(serialize_with = "as_duration")]
-    pub udp: Duration,
-    /// UDP to port 53 of a remote host (RFC 4787 REQ-5a).
-    #[serde(serialize_with = "as_duration")]
-    pub udp_dns: Duration,
-    /// Established TCP connections (RFC 5382 REQ-5).
-    #[serde(serialize_with = "as_duration")]
-    pub tcp_established: Duration,
-    /// TCP connections that open or close (RFC 5382 REQ-5).
-    #[serde(serialize_with = "as_duration")]
-    pub tcp_transitory: Duration,
-    /// ICMP query sessions (RFC 5508 REQ-2).
-    #[serde(serialize_with = "as_duration")]
-    pub icmp: Duration,
-    /// Sessions of GRE, ESP, IPIP and 6in4.
-    #[serde(serialize_with = "as_duration")]
-    pub other: Duration,
-    /// External ports without a session, for no other endpoint than their last (RFC 6888 REQ-8).
-    #[serde(serialize_with = "as_duration")]
-    pub port_rest: Duration,
 }
 
 /// Whether timeouts may be shorter than the RFCs allow.
@@ -548,6 +504,41 @@ impl Config {
         crate::read::check_added(forward, self)
     }
 
+    /// The external addresses that hosts share beside the link's own, in order, where the link has
+    /// `own` and these gateways: those of `[wan] addresses` that can be ours there and are no 1:1
+    /// address.
+    pub fn pool_addresses(
+        &self,
+        own: Ipv4Net,
+        gateways: &[Ipv4Addr],
+    ) -> impl Iterator<Item = Ipv4Addr> {
+        let listed = self.wan.addresses.iter().flat_map(AddressRange::iter);
+        listed.filter(move |address| {
+            is_further(own, gateways, *address)
+                && self.nat.statics.iter().all(|one| one.external != *address)
+        })
+    }
+
+    /// The 1:1 addresses, where the link has `own` and these gateways.
+    pub fn static_addresses(
+        &self,
+        own: Ipv4Net,
+        gateways: &[Ipv4Addr],
+    ) -> impl Iterator<Item = &StaticNat> {
+        self.nat.statics.iter().filter(move |one| is_further(own, gateways, one.external))
+    }
+
+    /// All external addresses beside the WAN link's own, shared and 1:1, in order and each once.
+    #[must_use]
+    pub fn further_addresses(&self) -> Vec<Ipv4Addr> {
+        let listed = self.wan.addresses.iter().flat_map(AddressRange::iter);
+        let statics = self.nat.statics.iter().map(|one| one.external);
+        let mut all: Vec<Ipv4Addr> = listed.chain(statics).collect();
+        all.sort_unstable();
+        all.dedup();
+        all
+    }
+
     /// The ports of the WAN address that no forward can have, each with its owner.
     #[must_use]
     pub fn reserved_ports(&self) -> Vec<ReservedPort> {
@@ -594,6 +585,15 @@ impl Config {
     }
 }
 
+/// Whether an external address can be used where the WAN link has `own`: a lease may turn out to be
+/// that address, or to make it a gateway's, or the one of the subnet or of all its hosts.
+#[must_use]
+pub fn is_further(own: Ipv4Net, gateways: &[Ipv4Addr], address: Ipv4Addr) -> bool {
+    let is_special =
+        own.prefix_len() < 31 && (address == own.network() || address == own.broadcast());
+    address != own.addr() && !is_special && !gateways.contains(&address)
+}
+
 /// A port of the WAN address that belongs to the router itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ReservedPort {
@@ -633,6 +633,10 @@ pub(crate) fn overlap(a: Ipv4Net, b: Ipv4Net) -> bool {
 
 fn as_text<T: fmt::Display, S: Serializer>(value: &T, to: S) -> Result<S::Ok, S::Error> {
     to.collect_str(value)
+}
+
+fn as_texts<T: fmt::Display, S: Serializer>(values: &[T], to: S) -> Result<S::Ok, S::Error> {
+    to.collect_seq(values.iter().map(ToString::to_string))
 }
 
 fn option_as_text<T: fmt::Display, S: Serializer>(

@@ -32,6 +32,7 @@ mode = "dhcp"
 #hostname = "router"          # option 12
 client_id = "none"            # option 61: none, mac, duid, text:..., hex:...
 reject = []                   # ignore offers from or in these prefixes, such as "192.168.100.0/24"
+addresses = []                # further external addresses: "198.51.100.8-198.51.100.11"
 ping = {ping}                   # answer echo requests to the WAN address
 # Packets from and to addresses that the Internet does not carry (RFC 6890), but for the kinds of
 # range that the WAN's own address and routes are in: dropped, or "pass".
@@ -120,6 +121,10 @@ fn nat() -> String {
 mss_clamp = "auto"            # from the WAN's MTU; or "off", or bytes from {mss_min} to {mss_max}
 #sessions_max = 1000000       # default: sized from memory
 mappings_per_host_max = {mappings}
+#mappings_per_host_max_tcp = 8192    # of one protocol; default: only that of all
+#mappings_per_host_max_udp = 8192
+#mappings_per_host_max_icmp = 512
+pooling = "{pooling}"            # or "any": an address without free ports borrows from another
 ports_at_rest_max = {resting}    # beyond, some go to others early (RFC 6888 REQ-8)
 #sessions_per_host_max = 500000  # default: half of all
 new_flows_per_host_per_second = {rate}
@@ -135,13 +140,34 @@ udp = "{udp}"                    # at least {udp_floor} (RFC 4787 REQ-5)
 udp_dns = "{dns}"               # to port 53; at least {dns_floor} (RFC 4787 REQ-5a)
 tcp_established = "{established}"     # at least that (RFC 5382 REQ-5)
 tcp_transitory = "{transitory}"         # at least that (RFC 5382 REQ-5)
+#tcp_opening = "{transitory}"           # default: tcp_transitory (RFC 7857 §2.1)
+#tcp_closing = "{transitory}"           # default: tcp_transitory
 icmp = "{icmp}"                   # at least that (RFC 5508 REQ-2)
 other = "{other}"                 # GRE, ESP, IPIP and 6in4; at least {other_floor}
 port_rest = "{rest}"              # for a port, also after a crash; at least that (RFC 6888 REQ-8)
+
+# An external address for one host alone: every protocol, ports kept.
+#[[nat.static]]
+#external = "198.51.100.5"
+#internal = "10.0.0.9"        # or the name of a reservation
+#inbound = false              # whether flows may be opened from outside
+
+# What leaves by the WAN untranslated.
+#[[nat.exempt]]
+#destination = "172.16.0.0/12"
+#source = "10.0.0.0/24"       # default: every address
+#protocol = "tcp"             # or "udp", "both"; default: every protocol
+#port = 443                   # or a range; default: every port
+
+# A filtering for one host, in place of its LAN's.
+#[[nat.host]]
+#host = "web"                 # or an address
+#filtering = "endpoint-independent"
 "##,
         mss_min = defaults::MSS_MIN,
         mss_max = defaults::MSS_MAX,
         mappings = defaults::MAPPINGS_PER_HOST_MAX,
+        pooling = defaults::POOLING.as_str(),
         refusals = defaults::ICMP_REFUSALS.as_str(),
         resting = defaults::PORTS_AT_REST_MAX,
         rest = shown(defaults::PORT_REST),
@@ -165,6 +191,7 @@ fn forwards_and_policy() -> String {
 #[[forward]]
 #protocol = "tcp"             # or "udp", "both"
 #port = 8080                  # or a range: "27000-27015"
+#address = "198.51.100.5"     # one of [wan] addresses; default: the link's own
 #to = "web:80"                # reservation, DNS host or address; without port: the external one
 #from = ["203.0.113.0/24", "@office"]   # who may use it, hosts inside included; default: everybody
 #hairpin = true               # hosts inside reach it by the WAN address too

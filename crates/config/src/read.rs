@@ -4,6 +4,7 @@
 //! What is optional and wrong is reported and taken as absent, so that the rest can still be
 //! checked.
 
+mod externals;
 mod forward;
 mod lan;
 mod nat;
@@ -22,6 +23,8 @@ use crate::defaults;
 use crate::document::{Problems, Section};
 use crate::fault::Fault;
 use crate::model::{Config, Lan, overlap, reserved_ports};
+
+use externals::Externals;
 
 pub(crate) use forward::check_added;
 
@@ -44,7 +47,7 @@ pub(crate) fn config(mut root: Section<'_>) -> Option<Config> {
     }
     let lans: Vec<Option<lan::LanRead>> = sections.into_iter().map(lan::lan).collect();
     let dns = services::dns(root.section("dns"));
-    let (nat, dmz_host) = nat::nat(root.section("nat"));
+    let nat = nat::nat(root.section("nat"));
     // A forward to a host whose own table is wrong would be a second report of the same thing.
     let hosts_known = problems.count() == 0;
     let lans_known = lans.iter().all(Option::is_some);
@@ -58,6 +61,8 @@ pub(crate) fn config(mut root: Section<'_>) -> Option<Config> {
         lan::check_reach(&lans, problems);
     }
 
+    externals::check(wan.as_ref(), &nat, &lans, problems);
+
     let known = policy::Known {
         lans: lans_known.then_some(&lans[..]),
         dns: hosts_known.then_some(&dns.dns),
@@ -66,11 +71,14 @@ pub(crate) fn config(mut root: Section<'_>) -> Option<Config> {
     let sets: Vec<&str> = policy.sets.iter().map(|set| set.name.as_str()).collect();
     let mode = wan.as_ref().map(|read| &read.wan.mode);
     let reserved = reserved_ports(&control, mode);
-    let context = forward::Context { known, sets: &sets, reserved: &reserved };
+    let externals = wan.as_ref().map(|read| Externals::of(&read.wan, &nat.nat));
+    let externals = externals.as_ref();
+    let context = forward::Context { known, sets: &sets, reserved: &reserved, externals };
     let forwards = forward::forwards(root.sections("forward", defaults::FORWARDS_MAX), context);
     if hosts_known {
         forward::check_targets(&forwards, &lans, &dns.dns, problems);
-        if let Some(host) = dmz_host
+        nat::check_hosts(&nat, &lans, &dns.dns, problems);
+        if let Some(host) = &nat.dmz_host
             && let Some(fault) = forward::no_host_of(&host.value, &lans, &dns.dns)
         {
             let given = host.value.to_string();
@@ -87,7 +95,7 @@ pub(crate) fn config(mut root: Section<'_>) -> Option<Config> {
         wan: wan?.wan,
         lans: lans.into_iter().map(|read| read.lan).collect(),
         dns: dns.dns,
-        nat,
+        nat: nat.nat,
         forwards: forwards.into_iter().map(|forward| forward.value).collect(),
         policy,
         zone: match zone {

@@ -79,6 +79,21 @@ pub(crate) fn pool(text: &str) -> Result<AddressRange, Fault> {
     Ok(AddressRange { first, last })
 }
 
+/// Reads `ADDRESS` or `FIRST-LAST`, each of which one host can have.
+pub(crate) fn addresses(text: &str) -> Result<AddressRange, Fault> {
+    let (first, last) = text.split_once('-').unwrap_or((text, text));
+    let ends = [first, last].map(|end| end.trim().parse::<Ipv4Addr>());
+    let [Ok(first), Ok(last)] = ends else {
+        return Err(Fault::NotAddressRange { given: text.to_owned() });
+    };
+    if last < first {
+        return Err(Fault::RangeBackwards { first, last });
+    }
+    usable(first)?;
+    usable(last)?;
+    Ok(AddressRange { first, last })
+}
+
 /// Reads the MAC address of one station.
 pub(crate) fn mac(text: &str) -> Result<MacAddr, Fault> {
     let mac: MacAddr = text.parse().map_err(|_| Fault::NotMac { given: text.to_owned() })?;

@@ -109,6 +109,7 @@ impl AddressPolicy {
         let mut is_own_host = false;
         let mut is_internal = false;
         let mut broadcast = None;
+        let mut stranger = DropReason::SourceSpoofed;
         for subnet in &self.subnets {
             let is_here = subnet.link == link;
             if is_here {
@@ -122,11 +123,14 @@ impl AddressPolicy {
                 is_internal |= subnet.role == Role::Lan;
             }
             if source == subnet.own {
-                return Err(if is_here && role == Role::Lan {
-                    DropReason::SourceSpoofed
-                } else {
-                    DropReason::SourceInternal
-                });
+                stranger = DropReason::SourceInternal;
+                // A lease may repeat an address of a LAN: what arrives there is judged by the LAN's
+                // subnet alone (RFC 4787 REQ-7).
+                if is_here && role == Role::Lan {
+                    return Err(DropReason::SourceSpoofed);
+                } else if is_here || subnet.role == Role::Lan {
+                    return Err(DropReason::SourceInternal);
+                }
             }
             if subnet.is_broadcast(destination) {
                 broadcast = Some(if is_here {
@@ -138,7 +142,7 @@ impl AddressPolicy {
         }
         match role {
             Role::Wan if is_internal => Err(DropReason::SourceInternal),
-            Role::Lan if !is_own_host => Err(DropReason::SourceSpoofed),
+            Role::Lan if !is_own_host => Err(stranger),
             Role::Wan | Role::Lan => broadcast.map_or(Ok(()), Err),
         }
     }

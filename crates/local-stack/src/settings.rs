@@ -25,6 +25,8 @@ pub struct Settings {
     pub lans: Vec<Ipv4Net>,
     /// The WAN's DHCP client; `None` for a static WAN.
     pub client: Option<ClientConfig>,
+    /// External addresses beside the WAN link's own; those in its subnet are answered for.
+    pub further: Vec<Ipv4Addr>,
     /// A static WAN's address.
     pub static_wan: Option<Ipv4Net>,
     /// The DHCP servers with their links.
@@ -64,12 +66,25 @@ impl Settings {
         Ok(Self {
             client,
             static_wan,
+            further: config.further_addresses(),
             servers: servers.collect(),
             dns: forwarder(config)?,
             hosts: hosts.collect(),
             lans: config.lans.iter().map(|lan| lan.address).collect(),
             macs,
         })
+    }
+}
+
+impl Settings {
+    /// All addresses that the router answers ARP for on the WAN link, where its own is `own`: that
+    /// first, then the further ones of its subnet (RFC 3022 §6.2) but for those of `gateways`.
+    pub(crate) fn wan_addresses(&self, own: Ipv4Net, gateways: &[Ipv4Addr]) -> Vec<Ipv4Net> {
+        let near = self.further.iter().filter(|address| {
+            own.contains(*address) && config::is_further(own, gateways, **address)
+        });
+        let near = near.filter_map(|address| Ipv4Net::new(*address, own.prefix_len()).ok());
+        std::iter::once(own).chain(near).collect()
     }
 }
 

@@ -82,6 +82,8 @@ pub struct LocalStack {
     unreachables: Unreachables,
     events: VecDeque<StackEvent>,
     lease_dns: Vec<Endpoint>,
+    /// The WAN link's own address and its gateways, while it has them by lease.
+    leased: Option<(Ipv4Net, Vec<Ipv4Addr>)>,
 }
 
 impl LocalStack {
@@ -114,6 +116,7 @@ impl LocalStack {
             unreachables: Unreachables::default(),
             events: VecDeque::new(),
             lease_dns: Vec::new(),
+            leased: None,
             settings,
         };
         stack.name_hosts();
@@ -351,6 +354,10 @@ impl LocalStack {
                 self.arp.set_addresses(config.id, config.addresses, now.instant);
             }
         }
+        if let Some((own, gateways)) = &self.leased {
+            let addresses = settings.wan_addresses(*own, gateways);
+            self.arp.set_addresses(LinkId::WAN, addresses, now.instant);
+        }
         self.settings = settings;
         self.name_hosts();
         self.settle(now);
@@ -455,6 +462,7 @@ impl LocalStack {
                 self.take_lease(lease, now.instant);
             }
             ClientEvent::Lost { .. } => {
+                self.leased = None;
                 self.arp.set_addresses(LinkId::WAN, Vec::new(), now.instant);
             }
             ClientEvent::StateChanged(_)
@@ -467,7 +475,11 @@ impl LocalStack {
     fn take_lease(&mut self, lease: &Lease, now: Instant) {
         let prefix = lease.settings.prefix.prefix_len();
         let address = Ipv4Net::new(lease.address(), prefix).unwrap_or(lease.settings.prefix);
-        self.arp.set_addresses(LinkId::WAN, vec![address], now);
+        let gateways: Vec<Ipv4Addr> =
+            lease.settings.routes.iter().filter_map(|route| route.gateway).collect();
+        let addresses = self.settings.wan_addresses(address, &gateways);
+        self.arp.set_addresses(LinkId::WAN, addresses, now);
+        self.leased = Some((address, gateways));
         self.lease_dns =
             lease.settings.dns.iter().map(|server| Endpoint::new(*server, DNS_PORT)).collect();
         if self.settings.dns.upstreams.is_empty() {
@@ -584,8 +596,8 @@ pub enum LinkCarrier {
 }
 
 fn link_configs(settings: &Settings) -> Vec<LinkConfig> {
-    let addresses = std::iter::once(settings.static_wan.into_iter().collect::<Vec<_>>())
-        .chain(settings.lans.iter().map(|lan| vec![*lan]));
+    let wan = settings.static_wan.map_or_else(Vec::new, |own| settings.wan_addresses(own, &[]));
+    let addresses = std::iter::once(wan).chain(settings.lans.iter().map(|lan| vec![*lan]));
     let links = settings.macs.iter().zip(addresses).enumerate();
     links
         .map(|(index, (mac, addresses))| LinkConfig {

@@ -6,7 +6,9 @@ use std::sync::atomic::Ordering;
 use flow_table::{Hit, Pass};
 use packet::{External, Instant, Internal, LinkId, Protocol};
 
-use crate::flow::{DIRECTION, Direction, HOLDS_CONTACT, HOLDS_MAPPING, HOLDS_TARGET, UNANSWERED};
+use crate::flow::{
+    DIRECTION, Direction, HOLDS_CONTACT, HOLDS_MAPPING, HOLDS_TARGET, UNADMITTED, UNANSWERED,
+};
 use crate::hosts::HostSlot;
 use crate::mapping::{ContactKey, Mapping, MappingKey};
 use crate::sharing::Sharing;
@@ -31,15 +33,23 @@ pub(crate) struct Bonds {
 pub(crate) struct Bond {
     pub(crate) internal: Internal,
     pub(crate) external: External,
+    /// Where the internal endpoint is.
+    pub(crate) lan: LinkId,
 }
 
 impl Bonds {
     pub(crate) fn of(hit: &SessionHit<'_>) -> Self {
         let (key, flow) = (hit.key_at(0).0, hit.value_at(0));
-        let initiator =
-            Bond { internal: Internal(key.source()), external: External(flow.source()) };
-        let target =
-            Bond { internal: Internal(flow.destination()), external: External(key.destination()) };
+        let initiator = Bond {
+            internal: Internal(key.source()),
+            external: External(flow.source()),
+            lan: flow.ingress(),
+        };
+        let target = Bond {
+            internal: Internal(flow.destination()),
+            external: External(key.destination()),
+            lan: flow.next_hop().egress,
+        };
         let (mapping, target) = match flow.direction() {
             Direction::Outbound => (Some(initiator), None),
             Direction::Inbound => (Some(target), None),
@@ -53,26 +63,36 @@ impl Bonds {
     /// Whether the policy still lets each external endpoint of a session stand for its internal
     /// one.
     pub(crate) fn agrees_with(&self, policy: &Policy) -> bool {
-        let agrees = |bond: Option<Bond>, holds: u8| {
-            bond.is_none_or(|bond| {
-                policy.external == Some(bond.external.0.address)
-                    && match policy.forward_to(self.protocol, bond.external) {
-                        Some(internal) => internal == bond.internal,
-                        // Where there are no mappings, the address is all there is.
-                        None if !Sharing::of(self.protocol).has_mappings() => true,
-                        // A held mapping stays in its table: nothing to look up.
-                        None if self.has(holds) => {
-                            policy.is_dynamic(self.protocol, bond.external.0.port)
-                        }
-                        None => {
-                            self.is_inbound()
-                                && policy.dmz_to(self.protocol, bond.external)
-                                    == Some(bond.internal)
-                        }
-                    }
-            })
-        };
-        agrees(self.mapping, HOLDS_MAPPING) && agrees(self.target, HOLDS_TARGET)
+        // Of ESP `is_barred` knows what was asked for.
+        let was_asked = !self.is_inbound() || self.protocol == Protocol::Esp;
+        let came_in =
+            [self.mapping.filter(|_| !was_asked), self.target.filter(|_| !self.has(UNADMITTED))];
+        self.mapping.is_none_or(|bond| self.stands(bond, HOLDS_MAPPING, policy))
+            && self.target.is_none_or(|bond| self.stands(bond, HOLDS_TARGET, policy))
+            && came_in
+                .iter()
+                .flatten()
+                .all(|bond| !policy.refuses_strangers(self.protocol, bond.external))
+    }
+
+    fn stands(&self, bond: Bond, holds: u8, policy: &Policy) -> bool {
+        let Bond { internal, external, lan } = bond;
+        if let Some(bound) = policy.forward_to(self.protocol, external) {
+            return bound == internal;
+        }
+        if let Some((bound, _)) = policy.static_to(external) {
+            return bound == internal;
+        }
+        let may_stand = policy.may_stand(external.0.address, internal.0.address, lan);
+        // Where there are no mappings, the address is all there is.
+        if !Sharing::of(self.protocol).has_mappings() {
+            return may_stand;
+        }
+        // A held mapping stays in its table: nothing to look up.
+        if self.has(holds) {
+            return may_stand && policy.is_dynamic(self.protocol, external);
+        }
+        self.is_inbound() && policy.dmz_to(self.protocol, external) == Some(internal)
     }
 
     /// What a session holds now: one from outside holds its mapping only when it was answered. For
@@ -164,8 +184,19 @@ impl Tables {
         protocol: Protocol,
         bond: Bond,
     ) -> Option<Hit<'a, MappingKey, Mapping>> {
-        let hit = self.mappings.lookup(pass, &MappingKey::external(protocol, bond.external));
-        hit.filter(|hit| hit.key_at(0).endpoint() == bond.internal.0)
+        self.mapping_between(pass, protocol, bond.internal, bond.external)
+    }
+
+    /// The mapping by which an external endpoint stands for an internal one.
+    pub(crate) fn mapping_between<'a>(
+        &'a self,
+        pass: &'a Pass<'_>,
+        protocol: Protocol,
+        internal: Internal,
+        external: External,
+    ) -> Option<Hit<'a, MappingKey, Mapping>> {
+        let hit = self.mappings.lookup(pass, &MappingKey::external(protocol, external));
+        hit.filter(|hit| hit.key_at(0).endpoint() == internal.0)
     }
 
     /// Whether a mapping's external endpoint takes packets from a remote address that no session of

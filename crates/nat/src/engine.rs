@@ -7,6 +7,7 @@ use rand::{RngExt, SeedableRng};
 
 use crate::Policy;
 use crate::bonds::Bonds;
+use crate::esp::is_barred;
 use crate::flow::{CONDEMNED, Direction, NextHop, SYN, UNADMITTED, UNANSWERED};
 use crate::handshake::Accepted;
 use crate::state::{touch_sctp, touch_tcp};
@@ -24,7 +25,7 @@ pub enum Translation {
     Accepted(Accepted),
     /// From inside to the external endpoint of this internal endpoint: both are rewritten.
     Hairpin(Internal),
-    /// From inside to inside: neither is rewritten.
+    /// From inside to inside, or exempt from inside to a remote endpoint: neither is rewritten.
     Routed,
 }
 
@@ -267,12 +268,30 @@ fn shake_hands(hit: &SessionHit<'_>, accepted: &Accepted) {
 pub fn standing(hit: &SessionHit<'_>, policy: &Policy) -> Standing {
     if hit.value_at(0).happened(CONDEMNED) {
         Standing::Condemned
-    } else if !Bonds::of(hit).agrees_with(policy) || !is_admitted(hit, policy) {
+    } else if !Bonds::of(hit).agrees_with(policy)
+        || !is_admitted(hit, policy)
+        || is_barred(hit, policy)
+        || !exemption_agrees(hit, policy)
+    {
         Standing::Void
     } else if is_unadmitted(hit) {
         Standing::Waits
     } else {
         Standing::Agrees
+    }
+}
+
+/// Whether the policy still lets a session leave untranslated, or still has it translated.
+fn exemption_agrees(hit: &SessionHit<'_>, policy: &Policy) -> bool {
+    let (key, first) = (hit.key_at(0).0, hit.value_at(0));
+    let is_exempt = || policy.exempts(key.protocol(), key.source(), key.destination());
+    match first.direction() {
+        Direction::Routed if first.next_hop().egress == LinkId::WAN => {
+            policy.external.is_some() && is_exempt()
+        }
+        // What the router itself says is always translated.
+        Direction::Outbound if first.ingress() != LinkId::LOCAL => !is_exempt(),
+        Direction::Routed | Direction::Outbound | Direction::Inbound | Direction::Hairpin => true,
     }
 }
 

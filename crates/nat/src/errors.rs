@@ -116,7 +116,9 @@ impl Tables {
             }
             Side::Outside => {
                 let (external, remote) = (External(inner.source), inner.destination);
-                let forwarded = policy.forward_to(Protocol::Tcp, external);
+                let forwarded = policy
+                    .forward_to(Protocol::Tcp, external)
+                    .or_else(|| policy.static_to(external).map(|(internal, _)| internal));
                 let mapped = || {
                     let key = MappingKey::external(Protocol::Tcp, external);
                     let hit = self.mappings.lookup(pass, &key)?;

@@ -15,7 +15,7 @@
 //! - If none waits, and all that go to the peer are one host's, the packet is that host's: a peer
 //!   may use new keys before the host does. Nothing is remembered then, for the host's own first
 //!   packet is to wait for that SPI.
-//! - Else nobody asked for it.
+//! - Else nobody asked for it: only a 1:1 address that takes strangers gets it, whose host is known.
 //!
 //! ```text
 //!               key 0                    key 1
@@ -36,13 +36,13 @@ use packet::{
     Datagram, DropReason, Endpoint, External, FlowKey, Instant, Internal, Protocol, Side,
 };
 
-use crate::Policy;
 use crate::engine::{Engine, OpenRequest, Translation};
-use crate::flow::{CONDEMNED, Direction, Flow};
+use crate::flow::{CONDEMNED, Direction, Flow, UNANSWERED};
 use crate::mapping::ContactKey;
 use crate::plan::Plan;
 use crate::tables::{SessionHit, SessionKey, Tables};
 use crate::tick::{Tick, ticks};
+use crate::{Inbound, Policy};
 
 /// Associations out toward one peer that can be told apart, of all hosts together. Bounds what a
 /// packet with an unknown SPI costs: a look-up for each.
@@ -60,9 +60,10 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// found; each failure means that another worker got on.
 const RETRIES: usize = 4;
 
-/// The mark of a session between LANs, whose second name nobody looks up: the reverse of an ESP
-/// packet is the key of another association.
-pub(crate) const ROUTED: u16 = u16::MAX;
+/// The mark of a session that is no association of a host with a peer: between LANs, or unasked to a
+/// 1:1 address. Nobody looks its second name up: the reverse of an ESP packet is the key of another
+/// association.
+pub(crate) const UNPAIRED: u16 = u16::MAX;
 
 /// The name of place `number`, from 1, among the associations from `external` to `peer`.
 fn place(external: Ipv4Addr, peer: Ipv4Addr, number: u16) -> SessionKey {
@@ -109,6 +110,12 @@ impl Tables {
             Meant::Only(answer) => answer.value_at(0).destination().address,
         };
         Ok(Internal(Endpoint::new(address, datagram.destination.port)))
+    }
+
+    /// Whether a host asked for an ESP packet from outside.
+    #[must_use]
+    pub fn is_esp_asked_for(&self, pass: &Pass<'_>, datagram: &Datagram) -> bool {
+        self.meant(pass, datagram).is_ok()
     }
 
     fn meant<'p>(
@@ -205,7 +212,14 @@ impl Tables {
         if let Some(routed) = lookup(key_of(inner.source, Side::Inside)) {
             return Some((routed.value_at(1), routed));
         }
-        let external = Endpoint::new(policy.external?, inner.destination.port);
+        let host = Internal(inner.destination);
+        let external = match policy.static_of(host) {
+            Some(external) => external.0,
+            None => {
+                let pair = policy.pool.paired(policy.external?, host.0.address);
+                Endpoint::new(pair, host.0.port)
+            }
+        };
         let key = FlowKey::new(Protocol::Esp, inner.source, external, Side::Outside);
         let answer = lookup(key)?;
         let is_it = answer.value_at(0).destination() == inner.destination;
@@ -247,7 +261,7 @@ impl Engine {
         let plan = self.plan(pass, request, policy, now)?;
         let opened = if request.translation == Translation::Routed {
             let [key, _] = plan.keys();
-            let keys = [key, key.marked(ROUTED)].map(SessionKey);
+            let keys = [key, key.marked(UNPAIRED)].map(SessionKey);
             let values = plan.flows(request, policy, now);
             finish(self.owners.sessions.insert(pass, keys, values), &plan)
         } else {
@@ -305,7 +319,13 @@ impl Engine {
         let datagram = request.datagram;
         let (external, peer) = (datagram.destination.address, datagram.source.address);
         for _ in 0..RETRIES {
-            let (host, number) = match self.tables.meant(pass, datagram)? {
+            let meant = match self.tables.meant(pass, datagram) {
+                Err(DropReason::NoMapping) => {
+                    return self.open_esp_unasked(pass, request, policy, now);
+                }
+                meant => meant?,
+            };
+            let (host, number) = match meant {
                 Meant::Only(answer) => {
                     let key = answer.key_at(0);
                     return self.owners.sessions.lookup(pass, &key).ok_or(LOST);
@@ -315,7 +335,7 @@ impl Engine {
             if request.translation != inbound_to(host, datagram) {
                 return Err(LOST);
             }
-            let plan = Plan::of_esp_in(datagram, host);
+            let plan = Plan::of_esp_in(datagram, host, request.forward.egress);
             let [key, _] = plan.keys();
             let keys = [SessionKey(key), answer_place(external, peer, number)];
             let values = plan.flows(request, policy, now);
@@ -331,6 +351,41 @@ impl Engine {
             }
         }
         Err(LOST)
+    }
+
+    /// Opens a session for an ESP packet to a 1:1 address that takes strangers.
+    fn open_esp_unasked<'p>(
+        &mut self,
+        pass: &'p Pass<'_>,
+        request: &OpenRequest<'_>,
+        policy: &Policy,
+        now: Instant,
+    ) -> Result<SessionHit<'p>, DropReason> {
+        let datagram = request.datagram;
+        let host = match policy.static_to(External(datagram.destination)) {
+            Some((internal, Inbound::Allowed)) => internal.0.address,
+            Some((_, Inbound::Refused)) | None => return Err(DropReason::NoMapping),
+        };
+        if request.translation != inbound_to(host, datagram) {
+            return Err(LOST);
+        }
+        if !self.has_room_for_strangers() {
+            return Err(DropReason::SessionTableFull);
+        }
+        let plan = Plan::of_esp_in(datagram, host, request.forward.egress);
+        let [key, _] = plan.keys();
+        let keys = [key, key.marked(UNPAIRED)].map(SessionKey);
+        let values = plan.flows(request, policy, now);
+        let holder = self.admit_host(request, policy, now)?;
+        let opened = finish(self.owners.sessions.insert(pass, keys, values), &plan);
+        match opened {
+            Ok((hit, true)) => {
+                hit.value().note(UNANSWERED);
+                self.unanswered += 1;
+            }
+            Ok((_, false)) | Err(_) => self.tables.sessions_of.release_one(holder),
+        }
+        opened.map(|(hit, _)| hit)
     }
 }
 
@@ -353,8 +408,19 @@ fn finish<'p>(inserted: Inserted<'p>, plan: &Plan) -> Result<(SessionHit<'p>, bo
     }
 }
 
-/// Whether a session is an association in.
-pub(crate) fn is_answer(hit: &SessionHit<'_>) -> bool {
+/// Whether a session is an association in that answers one out.
+#[must_use]
+pub fn is_answer(hit: &SessionHit<'_>) -> bool {
+    comes_in(hit) && hit.key_at(1).0.mark() != UNPAIRED
+}
+
+/// Whether nobody may open an ESP session from outside any more that nobody inside asked for.
+pub(crate) fn is_barred(hit: &SessionHit<'_>, policy: &Policy) -> bool {
+    let external = External(hit.key_at(0).0.destination());
+    comes_in(hit) && !is_answer(hit) && policy.refuses_strangers(Protocol::Esp, external)
+}
+
+fn comes_in(hit: &SessionHit<'_>) -> bool {
     hit.key_at(0).0.protocol() == Protocol::Esp && hit.value_at(0).direction() == Direction::Inbound
 }
 

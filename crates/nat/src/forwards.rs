@@ -14,6 +14,8 @@ pub const FORWARDS_MAX: usize = 4096;
 pub struct Forward {
     /// A protocol with ports.
     pub protocol: Protocol,
+    /// The external address; `None` is the interface's own, whatever it is.
+    pub address: Option<Ipv4Addr>,
     /// Ports on the external address, both ends included.
     pub external: RangeInclusive<u16>,
     /// Where the first of the ports leads; the others follow one by one.
@@ -107,7 +109,7 @@ pub enum ForwardError {
 
 /// A validated set of forwards, searchable from both sides.
 ///
-/// **Shape**: `by_external` is sorted by protocol and first port, ranges disjoint; `by_internal`
+/// **Shape**: `by_external` is sorted by protocol, address and first port, ranges disjoint; `by_internal`
 /// holds positions in it, sorted by protocol, internal address and the order in which they were
 /// declared.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -132,7 +134,9 @@ impl Forwards {
             check(forward)?;
         }
         let mut declared: Vec<(usize, Forward)> = forwards.into_iter().enumerate().collect();
-        declared.sort_by_key(|(_, forward)| (forward.protocol, *forward.external.start()));
+        declared.sort_by_key(|(_, forward)| {
+            (forward.protocol, forward.address, *forward.external.start())
+        });
         for pair in declared.windows(2) {
             check_disjoint(&pair[0].1, &pair[1].1)?;
         }
@@ -147,19 +151,29 @@ impl Forwards {
         })
     }
 
-    /// Where an external port leads.
+    /// Where a port of an external address leads; `None` is the interface's own.
     #[must_use]
-    pub fn lookup(&self, protocol: Protocol, port: u16) -> Option<Internal> {
-        let forward = self.find(protocol, port)?;
+    pub fn lookup(
+        &self,
+        protocol: Protocol,
+        address: Option<Ipv4Addr>,
+        port: u16,
+    ) -> Option<Internal> {
+        let forward = self.find(protocol, address, port)?;
         let to = forward.to.0;
         Some(Internal(Endpoint::new(to.address, to.port + (port - forward.external.start()))))
     }
 
-    /// The forward that owns an external port.
+    /// The forward that owns a port of an external address; `None` is the interface's own.
     #[must_use]
-    pub fn find(&self, protocol: Protocol, port: u16) -> Option<&Forward> {
+    pub fn find(
+        &self,
+        protocol: Protocol,
+        address: Option<Ipv4Addr>,
+        port: u16,
+    ) -> Option<&Forward> {
         let at = self.by_external.binary_search_by(|forward| {
-            forward.protocol.cmp(&protocol).then_with(|| {
+            (forward.protocol, forward.address).cmp(&(protocol, address)).then_with(|| {
                 if forward.external.contains(&port) {
                     Ordering::Equal
                 } else {
@@ -170,9 +184,13 @@ impl Forwards {
         at.ok().map(|at| &self.by_external[at])
     }
 
-    /// The external port that stands for an internal endpoint.
+    /// The external address and port that stand for an internal endpoint.
     #[must_use]
-    pub fn reverse(&self, protocol: Protocol, internal: Internal) -> Option<u16> {
+    pub fn reverse(
+        &self,
+        protocol: Protocol,
+        internal: Internal,
+    ) -> Option<(Option<Ipv4Addr>, u16)> {
         let Endpoint { address, port } = internal.0;
         let host = |at: &u16| {
             let forward = &self.by_external[usize::from(*at)];
@@ -183,11 +201,11 @@ impl Forwards {
         of_host.map(|at| &self.by_external[usize::from(*at)]).find_map(|forward| {
             let offset = port.checked_sub(forward.to.0.port)?;
             let external = forward.external.start().checked_add(offset)?;
-            forward.external.contains(&external).then_some(external)
+            forward.external.contains(&external).then_some((forward.address, external))
         })
     }
 
-    /// All forwards, by protocol and first external port.
+    /// All forwards, by protocol, external address and first port.
     pub fn iter(&self) -> impl Iterator<Item = &Forward> {
         self.by_external.iter()
     }
@@ -216,7 +234,8 @@ fn check(forward: &Forward) -> Result<(), ForwardError> {
 
 fn check_disjoint(low: &Forward, high: &Forward) -> Result<(), ForwardError> {
     let port = *high.external.start();
-    if low.protocol == high.protocol && low.external.contains(&port) {
+    let same = (low.protocol, low.address) == (high.protocol, high.address);
+    if same && low.external.contains(&port) {
         let (first, second) = (low.id, high.id);
         return Err(ForwardError::Overlap { first, second, protocol: low.protocol, port });
     }
@@ -237,7 +256,8 @@ mod tests {
         external: RangeInclusive<u16>,
         to: Internal,
     ) -> Forward {
-        Forward { protocol, external, to, id, sources: None, hairpin: Hairpin::Allowed }
+        let (sources, hairpin) = (None, Hairpin::Allowed);
+        Forward { protocol, address: None, external, to, id, sources, hairpin }
     }
 
     fn sample() -> Forwards {
@@ -253,20 +273,20 @@ mod tests {
     #[test]
     fn a_range_maps_port_by_port() {
         let forwards = sample();
-        assert_eq!(forwards.lookup(Protocol::Udp, 27000), Some(internal(6, 28000)));
-        assert_eq!(forwards.lookup(Protocol::Udp, 27015), Some(internal(6, 28015)));
-        assert_eq!(forwards.lookup(Protocol::Udp, 27016), None);
-        assert_eq!(forwards.lookup(Protocol::Udp, 26999), None);
-        assert_eq!(forwards.lookup(Protocol::Tcp, 27000), None);
-        assert_eq!(forwards.find(Protocol::Tcp, 443).map(|forward| forward.id), Some(4));
+        assert_eq!(forwards.lookup(Protocol::Udp, None, 27000), Some(internal(6, 28000)));
+        assert_eq!(forwards.lookup(Protocol::Udp, None, 27015), Some(internal(6, 28015)));
+        assert_eq!(forwards.lookup(Protocol::Udp, None, 27016), None);
+        assert_eq!(forwards.lookup(Protocol::Udp, None, 26999), None);
+        assert_eq!(forwards.lookup(Protocol::Tcp, None, 27000), None);
+        assert_eq!(forwards.find(Protocol::Tcp, None, 443).map(|forward| forward.id), Some(4));
     }
 
     #[test]
     fn reverse_finds_the_port_and_prefers_the_forward_declared_first() {
         let forwards = sample();
-        assert_eq!(forwards.reverse(Protocol::Tcp, internal(5, 80)), Some(8080));
-        assert_eq!(forwards.reverse(Protocol::Tcp, internal(5, 443)), Some(443));
-        assert_eq!(forwards.reverse(Protocol::Udp, internal(6, 28007)), Some(27007));
+        assert_eq!(forwards.reverse(Protocol::Tcp, internal(5, 80)), Some((None, 8080)));
+        assert_eq!(forwards.reverse(Protocol::Tcp, internal(5, 443)), Some((None, 443)));
+        assert_eq!(forwards.reverse(Protocol::Udp, internal(6, 28007)), Some((None, 27007)));
         assert_eq!(forwards.reverse(Protocol::Udp, internal(6, 28016)), None);
         assert_eq!(forwards.reverse(Protocol::Udp, internal(5, 80)), None);
         assert_eq!(forwards.reverse(Protocol::Tcp, internal(9, 80)), None);
@@ -308,7 +328,20 @@ mod tests {
             forward(1, Protocol::Tcp, 53..=53, internal(5, 53)),
             forward(2, Protocol::Udp, 53..=53, internal(6, 53)),
         ]);
-        assert_eq!(both.unwrap().lookup(Protocol::Udp, 53), Some(internal(6, 53)));
+        assert_eq!(both.unwrap().lookup(Protocol::Udp, None, 53), Some(internal(6, 53)));
+    }
+
+    #[test]
+    fn one_port_of_two_addresses_is_two_ports() {
+        let elsewhere = Some(Ipv4Addr::new(203, 0, 113, 5));
+        let here = forward(1, Protocol::Tcp, 80..=80, internal(5, 80));
+        let there = Forward { address: elsewhere, to: internal(6, 80), id: 2, ..here.clone() };
+        let both = Forwards::new(vec![there.clone(), here]).unwrap();
+        assert_eq!(both.lookup(Protocol::Tcp, None, 80), Some(internal(5, 80)));
+        assert_eq!(both.lookup(Protocol::Tcp, elsewhere, 80), Some(internal(6, 80)));
+        assert_eq!(both.reverse(Protocol::Tcp, internal(6, 80)), Some((elsewhere, 80)));
+        let twice = Forwards::new(vec![there.clone(), there]);
+        assert!(matches!(twice, Err(ForwardError::Overlap { port: 80, .. })));
     }
 
     #[test]

@@ -30,7 +30,6 @@ use packet::{
 };
 
 use crate::Policy;
-use crate::bonds::Bond;
 use crate::flow::{Direction, Flow, Links, NextHop, Rewrite};
 use crate::mapping::MappingKey;
 use crate::tables::Tables;
@@ -243,10 +242,13 @@ impl Tables {
             return None;
         }
         let (internal, remote) = (Internal(datagram.source), datagram.destination);
-        let external = match policy.forward_of(Protocol::Tcp, internal) {
+        let is_open = |external: &External| !policy.refuses_strangers(Protocol::Tcp, *external);
+        let alone = policy.static_of(internal).filter(is_open);
+        let external = match alone.or_else(|| policy.forward_of(Protocol::Tcp, internal)) {
             Some(external) => {
-                let forward = policy.forward_at(Protocol::Tcp, external)?;
-                forward.admits(remote.address, Side::Outside).ok()?;
+                if let Some(forward) = policy.forward_at(Protocol::Tcp, external) {
+                    forward.admits(remote.address, Side::Outside).ok()?;
+                }
                 external
             }
             None => self.recall_mapping(pass, internal, remote, policy)?,
@@ -271,17 +273,18 @@ impl Tables {
         remote: Endpoint,
         policy: &Policy,
     ) -> Option<External> {
-        let address = policy.external?;
-        let key = MappingKey::internal(Protocol::Tcp, internal, address);
+        let own = policy.external?;
+        let pair = policy.pool.paired(own, internal.0.address);
+        let key = MappingKey::internal(Protocol::Tcp, internal, pair);
         let mapped = self.mappings.lookup(pass, &key).and_then(|hit| {
             let (mapping, external) = (hit.value_at(0), External(hit.key_at(1).endpoint()));
-            let filtering = policy.filtering_of(mapping.lan());
+            let filtering = policy.filtering_of(mapping.lan(), internal.0.address);
             let admits = mapping.is_held()
                 && self.admits(pass, filtering, Protocol::Tcp, external, remote.address);
             admits.then_some(external)
         });
         mapped.or_else(|| {
-            let external = External(Endpoint::new(address, internal.0.port));
+            let external = External(Endpoint::new(own, internal.0.port));
             let leads_here = policy.dmz_to(Protocol::Tcp, external) == Some(internal);
             leads_here.then_some(external)
         })
@@ -311,21 +314,26 @@ impl Tables {
     ) -> Option<Handshake> {
         let known = self.handshakes.lookup(internal, remote, now, policy.timeouts.tcp_opening)?;
         let external = External(known.external);
-        if policy.external != Some(known.external.address) {
+        if !policy.is_external(known.external.address) {
             return None;
         }
-        let bond = Bond { internal: Internal(internal), external };
+        let internal = Internal(internal);
         let leads_here = match policy.forward_at(Protocol::Tcp, external) {
             Some(forward) => {
-                policy.forward_to(Protocol::Tcp, external) == Some(bond.internal)
+                policy.forward_to(Protocol::Tcp, external) == Some(internal)
                     && forward.admits(remote.address, Side::Outside).is_ok()
             }
-            None => {
-                policy.dmz_to(Protocol::Tcp, external) == Some(bond.internal)
-                    || self
-                        .mapping_of(pass, Protocol::Tcp, bond)
-                        .is_some_and(|hit| hit.value_at(0).is_held())
-            }
+            None => match policy.static_to(external) {
+                Some((to, _)) => {
+                    to == internal && !policy.refuses_strangers(Protocol::Tcp, external)
+                }
+                None => {
+                    policy.dmz_to(Protocol::Tcp, external) == Some(internal)
+                        || self
+                            .mapping_between(pass, Protocol::Tcp, internal, external)
+                            .is_some_and(|hit| hit.value_at(0).is_held())
+                }
+            },
         };
         leads_here.then_some(known)
     }

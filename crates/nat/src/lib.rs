@@ -9,7 +9,7 @@
 //! - **Mappings**: internal ↔ external endpoint, per protocol, whatever the remote endpoint (EIM;
 //!   RFC 2663 calls this a binding). Inserting the external key *if absent* is the allocation of
 //!   the port, so no two internal endpoints ever share one. A [`Forward`] is a mapping that exists
-//!   without an entry.
+//!   without an entry, and so is each port of a 1:1 address ([`Static`]).
 //! - **Sessions**: mapping × remote endpoint. One entry, two keys, one cache line per direction
 //!   that holds the compiled rewrite: [`Flow`]. Side 0 is the direction of the first packet.
 //!
@@ -19,6 +19,7 @@
 //!   inbound     R > E    outside     R > A                A > R    inside      E > R
 //!   hairpin     A > E2   inside      E > B                B > E    inside      E2 > A
 //!   routed      A > B    inside      A > B                B > A    inside      B > A
+//!   exempt      A > R    inside      A > R                R > A    outside     R > A
 //! ```
 //!
 //! Side 1's key is side 0's translated packet reversed, and its rewrite the original packet
@@ -57,14 +58,19 @@
 //! receiver expects ([`expects`], RFC 7857 §2.2 says that this has to be verified): else it is not
 //! of the connection, is dropped and changes nothing.
 //!
+//! **Addresses.** All flows of a host share one external address: its 1:1 address, or the one that
+//! [`Pool`] pairs it with. The router itself uses the interface's own. An [`Exemption`] takes flows
+//! out of the translation; their answers come back by the session, and by nothing else.
+//!
 //! **Other protocols.** UDP-Lite is treated as UDP. SCTP has mappings too, but only with the port
 //! that the host chose, and TCP's lifetimes. GRE, IPIP and 6in4 have no ports: a session is an
 //! internal host × a remote one (× GRE's key), and one host at a time has it. Of ESP, what comes in
-//! is learnt, see `esp`. None of these four comes in unasked or hairpins.
+//! is learnt, see `esp`. None of these four comes in unasked
+//! but to a 1:1 address, and none hairpins.
 //!
 //! **Change of address.** A mapping belongs to the external address it was made under. Under a
-//! policy with another one its sessions are found void on their next packet and opened anew under
-//! the new address; those that stay silent expire.
+//! policy that gives its host another one its sessions are found void on their next packet and
+//! opened anew under the new address; those that stay silent expire.
 //!
 //! **Crash.** A [`PortJournal`] in memory that outlives the router says whose each port is. For two
 //! minutes after a start the ports that were taken before go to nobody but their last holders, who
@@ -75,15 +81,16 @@
 //! counts and flags in them, each a single atomic word. A session that another worker's packet
 //! shows to be void is condemned, and removed by its owner.
 //!
-//! **Limits.** Sessions: as many as the tables were made for. Mappings: every port of two
-//! addresses. Mappings, sessions and new sessions per second of a host: see [`Policy`], over 16,384
-//! hosts. Handshakes from outside: 98,304, the newer overwrites the older. ESP associations toward
-//! one peer: 64, one host's 32. Forwards: [`FORWARDS_MAX`]. Work per new flow: about a thousand
-//! ports looked at, and that only when nearly all are taken.
+//! **Limits.** Sessions: as many as the tables were made for. Mappings: every port of the addresses
+//! that they were made for, and of one more. Mappings, sessions and new sessions per second of a
+//! host: see [`Policy`], over 16,384 hosts. Handshakes from outside: 98,304, the newer overwrites
+//! the older. ESP associations toward one peer: 64, one host's 32. Addresses: [`POOL_MAX`],
+//! [`STATICS_MAX`]. Forwards: [`FORWARDS_MAX`]. Exemptions: [`EXEMPTIONS_MAX`]. Work per new flow:
+//! about a thousand ports looked at, and that only when nearly all are taken.
 //!
 //! **From outside**, what a packet reaches is asked in this order: a forward, for the sources that it
-//! names; a mapping, by the filtering of its LAN; the DMZ host, if there is one, unless the router
-//! itself owns the port.
+//! names; the host of a 1:1 address; a mapping, by the filtering of its LAN; the DMZ host of the
+//! interface's own address, if there is one, unless the router itself owns the port.
 //!
 //! Non-goals: ALGs (RFC 4787 REQ-10), port overloading, fragments (put together by `pipeline`),
 //! anti-spoofing and policy between zones (`firewall`), generating ICMP errors (`pipeline`).
@@ -92,6 +99,7 @@ mod bonds;
 mod engine;
 mod errors;
 mod esp;
+mod exempt;
 mod flow;
 mod forwards;
 mod handshake;
@@ -100,10 +108,12 @@ mod journal;
 mod mapping;
 mod plan;
 mod policy;
+mod pool;
 mod ports;
 mod quota;
 mod sharing;
 mod state;
+mod statics;
 mod tables;
 #[cfg(test)]
 mod tests;
@@ -113,10 +123,16 @@ mod window;
 
 pub use engine::{Engine, OpenRequest, Revalidation, Room, Standing, Translation, standing};
 pub use errors::PendingError;
+pub use esp::is_answer;
+pub use exempt::{EXEMPTIONS_MAX, Exemption};
 pub use flow::{Direction, Flow, NextHop};
 pub use forwards::{FORWARDS_MAX, Forward, ForwardError, Forwards, Hairpin};
 pub use handshake::{Accepted, Entry, Relay};
 pub use journal::{JournalWords, PortJournal};
-pub use policy::{Dmz, DmzEcho, Filtering, Policy, Rate, ReservedPorts, Timeouts};
+pub use policy::{
+    Dmz, DmzEcho, Filtering, HostFilterings, Policy, ProtocolQuotas, Rate, ReservedPorts, Timeouts,
+};
+pub use pool::{POOL_MAX, Pool, Pooling};
 pub use state::{State, expects, touch_sctp, touch_tcp};
-pub use tables::{SessionHit, SessionId, SessionInfo, SessionKey, Stats, Tables};
+pub use statics::{Inbound, STATICS_MAX, Static, StaticError, Statics};
+pub use tables::{SessionHit, SessionId, SessionInfo, SessionKey, Sizes, Stats, Tables};

@@ -2,7 +2,7 @@
 
 use std::net::Ipv4Addr;
 
-use flow_table::{InsertError, Keep, Pass};
+use flow_table::{Hit, InsertError, Keep, Pass};
 use packet::header::tcp;
 use packet::{
     Datagram, DropReason, Endpoint, External, FlowKey, IcmpKind, Instant, Internal, L4, LinkId,
@@ -34,6 +34,8 @@ pub(crate) struct Plan {
     /// Its endpoints when it leaves.
     source: Endpoint,
     destination: Endpoint,
+    /// Where the answers arrive.
+    answers: Side,
     traits: u8,
     mapping: Option<Bond>,
     target: Option<Bond>,
@@ -43,11 +45,8 @@ impl Plan {
     /// The key of the first packet's direction, and that of the other: the translated packet,
     /// reversed.
     pub(crate) fn keys(&self) -> [FlowKey; 2] {
-        let side = match self.traits & DIRECTION {
-            outbound if outbound == Direction::Outbound as u8 => Side::Outside,
-            _ => Side::Inside,
-        };
-        [self.key, FlowKey::new(self.key.protocol(), self.destination, self.source, side)]
+        let Plan { key, source, destination, answers, .. } = *self;
+        [key, FlowKey::new(key.protocol(), destination, source, answers)]
     }
 
     pub(crate) fn traits(&self) -> u8 {
@@ -66,14 +65,15 @@ impl Plan {
     }
 
     /// What an ESP packet from outside opens that was found to be for `host`.
-    pub(crate) fn of_esp_in(datagram: &Datagram, host: Ipv4Addr) -> Self {
+    pub(crate) fn of_esp_in(datagram: &Datagram, host: Ipv4Addr, lan: LinkId) -> Self {
         let internal = Internal(Endpoint::new(host, datagram.destination.port));
         Self {
             key: datagram.key(Side::Outside),
             source: datagram.source,
             destination: internal.0,
+            answers: Side::Inside,
             traits: Direction::Inbound as u8,
-            mapping: Some(Bond { internal, external: External(datagram.destination) }),
+            mapping: Some(Bond { internal, external: External(datagram.destination), lan }),
             target: None,
         }
     }
@@ -127,6 +127,25 @@ struct Standin {
     is_held: bool,
 }
 
+/// A mapping to be made.
+struct Allocation {
+    protocol: Protocol,
+    internal: Internal,
+    lan: LinkId,
+    slot: HostSlot,
+    /// Its internal key.
+    name: MappingKey,
+    now: Instant,
+}
+
+/// How a mapping came about.
+enum Allocated<'p> {
+    /// It was made, and is held.
+    Made(External),
+    /// Another worker made it meanwhile.
+    Found(Hit<'p, MappingKey, Mapping>),
+}
+
 impl Engine {
     /// Plans a session and holds what it counts on.
     pub(crate) fn plan(
@@ -145,10 +164,10 @@ impl Engine {
                 }
                 first_query(datagram)?;
                 // It holds the mapping when it is answered, see `upkeep`.
-                self.plan_inbound(pass, datagram, internal, policy, Mapping::is_held)
+                self.plan_inbound(pass, request, internal, policy, Mapping::is_held)
             }
             Translation::Accepted(accepted) => {
-                self.plan_inbound(pass, datagram, accepted.internal, policy, Mapping::join)
+                self.plan_inbound(pass, request, accepted.internal, policy, Mapping::join)
             }
             Translation::Hairpin(internal) => {
                 first_segment(datagram)?;
@@ -161,7 +180,12 @@ impl Engine {
                     return Err(DropReason::Land);
                 }
                 let key = datagram.key(Side::Inside);
-                Ok(Plan { key, source, destination, traits, mapping: None, target: None })
+                let answers = match request.forward.egress {
+                    LinkId::WAN => Side::Outside,
+                    _ => Side::Inside,
+                };
+                let (mapping, target) = (None, None);
+                Ok(Plan { key, source, destination, answers, traits, mapping, target })
             }
         }
     }
@@ -169,18 +193,21 @@ impl Engine {
     fn plan_inbound(
         &mut self,
         pass: &Pass<'_>,
-        datagram: &Datagram,
+        request: &OpenRequest<'_>,
         internal: Internal,
         policy: &Policy,
         enter: fn(&Mapping) -> bool,
     ) -> Result<Plan, DropReason> {
-        let bond = Bond { internal, external: External(datagram.destination) };
+        let datagram = request.datagram;
+        let external = External(datagram.destination);
+        let bond = Bond { internal, external, lan: request.forward.egress };
         let holds = (HOLDS_MAPPING, enter);
         let traits = Direction::Inbound as u8
             | self.enter_target(pass, datagram.protocol(), bond, policy, holds)?;
         let key = datagram.key(Side::Outside);
         let (source, destination) = (datagram.source, internal.0);
-        Ok(Plan { key, source, destination, traits, mapping: Some(bond), target: None })
+        let (answers, mapping) = (Side::Inside, Some(bond));
+        Ok(Plan { key, source, destination, answers, traits, mapping, target: None })
     }
 
     fn plan_outbound(
@@ -200,8 +227,9 @@ impl Engine {
             key: datagram.key(Side::Inside),
             source: standin.external.0,
             destination: datagram.destination,
+            answers: Side::Outside,
             traits,
-            mapping: Some(Bond { internal, external: standin.external }),
+            mapping: Some(Bond { internal, external: standin.external, lan: request.ingress }),
             target: None,
         };
         self.hold_contact(pass, &mut plan, request.ingress, policy, now)?;
@@ -218,9 +246,11 @@ impl Engine {
     ) -> Result<Plan, DropReason> {
         let datagram = request.datagram;
         let protocol = datagram.protocol();
-        let target = Bond { internal, external: External(datagram.destination) };
+        let external = External(datagram.destination);
+        let target = Bond { internal, external, lan: request.forward.egress };
         let mut plan = self.plan_outbound(pass, request, policy, now)?;
         plan.destination = internal.0;
+        plan.answers = Side::Inside;
         plan.traits = plan.traits & !DIRECTION | Direction::Hairpin as u8;
         let [key, reverse] = plan.keys();
         let joined = if key == reverse {
@@ -239,17 +269,18 @@ impl Engine {
             }
         }
         let remote = plan.source.address;
-        if plan.traits & HOLDS_TARGET != 0
-            && !self.admits_at(pass, protocol, target, remote, policy)
-        {
-            plan.traits |= UNADMITTED;
-        }
+        let is_admitted = if plan.traits & HOLDS_TARGET != 0 {
+            self.admits_at(pass, protocol, target, remote, policy)
+        } else {
+            !policy.refuses_strangers(protocol, target.external)
+        };
+        plan.traits |= if is_admitted { 0 } else { UNADMITTED };
         Ok(plan)
     }
 
-    /// The way to an internal endpoint by its external one: a forward's, or a mapping that `enter`
-    /// finds usable, which gives the session the trait `holds`, or from outside that of the DMZ
-    /// host.
+    /// The way to an internal endpoint by its external one: a forward's, a 1:1 address's, or a
+    /// mapping that `enter` finds usable, which gives the session the trait `holds`, or from outside
+    /// that of the DMZ host.
     fn enter_target(
         &self,
         pass: &Pass<'_>,
@@ -258,7 +289,10 @@ impl Engine {
         policy: &Policy,
         (holds, enter): (u8, fn(&Mapping) -> bool),
     ) -> Result<u8, DropReason> {
-        if let Some(internal) = policy.forward_to(protocol, bond.external) {
+        let bound = policy
+            .forward_to(protocol, bond.external)
+            .or_else(|| policy.static_to(bond.external).map(|(internal, _)| internal));
+        if let Some(internal) = bound {
             return if internal == bond.internal { Ok(0) } else { Err(DropReason::NoMapping) };
         }
         // ICMP has mappings too, but nobody enters by one: only answers come that way.
@@ -287,7 +321,8 @@ impl Engine {
     ) -> bool {
         let key = MappingKey::external(protocol, target.external);
         self.tables.mappings.lookup(pass, &key).is_some_and(|hit| {
-            let filtering = policy.filtering_of(hit.value_at(0).lan());
+            let host = target.internal.0.address;
+            let filtering = policy.filtering_of(hit.value_at(0).lan(), host);
             self.tables.admits(pass, filtering, protocol, target.external, remote)
         })
     }
@@ -302,7 +337,8 @@ impl Engine {
         policy: &Policy,
         now: Instant,
     ) -> Result<(), DropReason> {
-        let filters = policy.filtering_of(lan) == Filtering::AddressDependent
+        let host = plan.key.source().address;
+        let filters = policy.filtering_of(lan, host) == Filtering::AddressDependent
             && plan.traits & HOLDS_MAPPING != 0;
         let is_counted = filters || plan.key.protocol() == Protocol::Esp;
         let Some(bond) = plan.mapping.filter(|_| is_counted) else {
@@ -324,8 +360,8 @@ impl Engine {
         Ok(())
     }
 
-    /// The external endpoint of an internal one: that of its forward, of its mapping, or of a new
-    /// mapping.
+    /// The external endpoint of an internal one: that of its 1:1 address, of its forward, of its
+    /// mapping, or of a new mapping.
     fn stand_in(
         &mut self,
         pass: &Pass<'_>,
@@ -335,28 +371,39 @@ impl Engine {
         policy: &Policy,
         now: Instant,
     ) -> Result<Standin, DropReason> {
+        if let Some(external) = policy.static_of(internal) {
+            // A forward may have taken the port for another endpoint.
+            let taker = policy.forward_to(protocol, external).filter(|to| *to != internal);
+            return match taker {
+                Some(_) => Err(DropReason::PortsExhausted),
+                None => Ok(Standin { external, is_held: false }),
+            };
+        }
         if let Some(external) = policy.forward_of(protocol, internal) {
             return Ok(Standin { external, is_held: false });
         }
-        let address = policy.external.ok_or(DropReason::WanDown)?;
+        let pair = policy.paired(internal.0.address, lan).ok_or(DropReason::WanDown)?;
         if !Sharing::of(protocol).has_mappings() {
-            let external = External(Endpoint::new(address, internal.0.port));
+            let external = External(Endpoint::new(pair, internal.0.port));
             return Ok(Standin { external, is_held: false });
         }
-        let key = MappingKey::internal(protocol, internal, address);
+        let key = MappingKey::internal(protocol, internal, pair);
         let external = match self.tables.mappings.lookup(pass, &key) {
             Some(hit) => {
                 let external = External(hit.key_at(1).endpoint());
-                if !policy.is_dynamic(protocol, external.0.port) {
-                    // A forward or service took the port. Its sessions end one by one, then the
-                    // mapping can go.
+                let address = external.0.address;
+                if !policy.is_dynamic(protocol, external)
+                    || !policy.may_stand(address, internal.0.address, lan)
+                {
+                    // A forward or service took the port, or the pool no longer has the address.
+                    // Its sessions end one by one, then the mapping can go.
                     if self.owners.mappings.owns(hit.id()) && hit.value_at(0).kill() {
                         self.tables.bury(&hit);
                         self.owners.mappings.remove(pass, hit.id());
                     }
                     return Err(DropReason::PortsExhausted);
                 }
-                self.hold(hit.value_at(0), internal, lan, policy)?;
+                self.hold(hit.value_at(0), protocol, internal, lan, policy)?;
                 external
             }
             None => self.allocate(pass, protocol, internal, lan, policy, now)?,
@@ -368,6 +415,7 @@ impl Engine {
     fn hold(
         &self,
         mapping: &Mapping,
+        protocol: Protocol,
         internal: Internal,
         lan: LinkId,
         policy: &Policy,
@@ -375,7 +423,7 @@ impl Engine {
         if mapping.join() {
             return Ok(());
         }
-        let slot = self.host_slot(internal, lan, policy)?;
+        let slot = self.host_slot(protocol, internal, lan, policy)?;
         if self.tables.wake(mapping, slot) {
             return Ok(());
         }
@@ -387,6 +435,7 @@ impl Engine {
 
     fn host_slot(
         &self,
+        protocol: Protocol,
         internal: Internal,
         lan: LinkId,
         policy: &Policy,
@@ -394,11 +443,13 @@ impl Engine {
         if lan == LinkId::LOCAL {
             return Ok(HostSlot::NONE);
         }
-        let slot = self.tables.hosts.acquire(internal.0.address, policy.mappings_per_host_max);
+        let slot = self.tables.hosts.acquire_mapping(internal.0.address, protocol, policy);
         slot.ok_or(DropReason::HostQuota)
     }
 
-    /// Makes a mapping. Inserting its external key *is* the allocation of the port.
+    /// Makes a mapping, under the address that the host is paired with, or another if pooling allows
+    /// and that has no port left. Its internal name has the paired address in either case, so that
+    /// an endpoint has one mapping.
     fn allocate(
         &mut self,
         pass: &Pass<'_>,
@@ -408,43 +459,29 @@ impl Engine {
         policy: &Policy,
         now: Instant,
     ) -> Result<External, DropReason> {
-        let address = policy.external.ok_or(DropReason::WanDown)?;
-        let slot = self.host_slot(internal, lan, policy)?;
+        let own = policy.external.ok_or(DropReason::WanDown)?;
+        let host = internal.0.address;
+        let pair = policy.paired(host, lan).ok_or(DropReason::WanDown)?;
+        let slot = self.host_slot(protocol, internal, lan, policy)?;
         if self.tables.resting() > policy.ports_at_rest_max {
             self.reclaim(pass, policy.ports_at_rest_max);
         }
-        let key = MappingKey::internal(protocol, internal, address);
+        let name = MappingKey::internal(protocol, internal, pair);
+        let allocation = Allocation { protocol, internal, lan, slot, name, now };
         let mut refusal = DropReason::PortsExhausted;
-        let journal = self.tables.journal.open(address, |other| policy.external == Some(other));
-        let former = journal.as_ref().and_then(|open| open.former(protocol, internal, now));
-        // The first candidate is the internal port itself.
-        let tries = if Sharing::of(protocol) == Sharing::OwnPort { 1 } else { usize::MAX };
-        let candidates = Candidates::new(internal.0.port, &mut self.rng).take(tries);
-        for port in former.into_iter().chain(candidates) {
-            let is_held = |open: &journal::Open<'_>| open.is_held(protocol, port, internal, now);
-            if !policy.is_dynamic(protocol, port) || journal.as_ref().is_some_and(is_held) {
-                continue;
-            }
-            let external = External(Endpoint::new(address, port));
-            let keys = [key, MappingKey::external(protocol, external)];
-            let values = [(); 2].map(|()| Mapping::held(slot, lan));
-            match self.owners.mappings.insert(pass, keys, values) {
-                Ok(_) => {
-                    if let Some(open) = journal.filter(|_| lan != LinkId::LOCAL) {
-                        open.take(protocol, port, internal);
-                    }
-                    return Ok(external);
-                }
-                Err(InsertError::Exists { side: 0, hit }) => {
-                    // Another worker made it meanwhile.
-                    self.tables.hosts.release(slot);
-                    self.hold(hit.value_at(0), internal, lan, policy)?;
-                    return Ok(External(hit.key_at(1).endpoint()));
-                }
-                Err(InsertError::Exists { .. } | InsertError::BucketFull) => {}
-                Err(InsertError::Full) => {
-                    refusal = DropReason::MappingTableFull;
+        let others = policy.pool.choices(own, host).skip(1).filter(|_| lan != LinkId::LOCAL);
+        for address in std::iter::once(pair).chain(others) {
+            match self.allocate_at(pass, address, &allocation, policy) {
+                Err(DropReason::PortsExhausted) => {}
+                Err(reason) => {
+                    refusal = reason;
                     break;
+                }
+                Ok(Allocated::Made(external)) => return Ok(external),
+                Ok(Allocated::Found(hit)) => {
+                    self.tables.hosts.release(slot);
+                    self.hold(hit.value_at(0), protocol, internal, lan, policy)?;
+                    return Ok(External(hit.key_at(1).endpoint()));
                 }
             }
         }
@@ -453,6 +490,43 @@ impl Engine {
             self.reclaim(pass, 0);
         }
         Err(refusal)
+    }
+
+    /// Takes a port of an address. Inserting the external key *is* the allocation of the port.
+    fn allocate_at<'p>(
+        &mut self,
+        pass: &'p Pass<'_>,
+        address: Ipv4Addr,
+        allocation: &Allocation,
+        policy: &Policy,
+    ) -> Result<Allocated<'p>, DropReason> {
+        let Allocation { protocol, internal, lan, slot, name, now } = *allocation;
+        let journal = self.tables.journal.open(address, |other| policy.is_external(other));
+        let former = journal.as_ref().and_then(|open| open.former(protocol, internal, now));
+        // The first candidate is the internal port itself.
+        let tries = if Sharing::of(protocol) == Sharing::OwnPort { 1 } else { usize::MAX };
+        let candidates = Candidates::new(internal.0.port, &mut self.rng).take(tries);
+        for port in former.into_iter().chain(candidates) {
+            let is_held = |open: &journal::Open<'_>| open.is_held(protocol, port, internal, now);
+            let external = External(Endpoint::new(address, port));
+            if !policy.is_dynamic(protocol, external) || journal.as_ref().is_some_and(is_held) {
+                continue;
+            }
+            let keys = [name, MappingKey::external(protocol, external)];
+            let values = [(); 2].map(|()| Mapping::held(slot, lan));
+            match self.owners.mappings.insert(pass, keys, values) {
+                Ok(_) => {
+                    if let Some(open) = journal.filter(|_| lan != LinkId::LOCAL) {
+                        open.take(protocol, port, internal);
+                    }
+                    return Ok(Allocated::Made(external));
+                }
+                Err(InsertError::Exists { side: 0, hit }) => return Ok(Allocated::Found(hit)),
+                Err(InsertError::Exists { .. } | InsertError::BucketFull) => {}
+                Err(InsertError::Full) => return Err(DropReason::MappingTableFull),
+            }
+        }
+        Err(DropReason::PortsExhausted)
     }
 
     /// Gives up mappings at rest before their time, while there are more than `spare`.
@@ -468,25 +542,25 @@ impl Engine {
     }
 }
 
-/// From outside TCP opens a session with a SYN only, SCTP with an INIT.
+/// TCP from outside opens a session with a SYN only, SCTP with an INIT, ICMP with a query.
 pub(crate) fn first_segment(datagram: &Datagram) -> Result<(), DropReason> {
     match datagram.transport {
         L4::Tcp { flags, .. } if flags & (tcp::SYN | tcp::ACK) != tcp::SYN => {
             Err(DropReason::TcpNoSession)
         }
         L4::Tcp { .. } | L4::Udp | L4::UdpLite | L4::Sctp(SctpChunk::Init) => Ok(()),
+        L4::Icmp(IcmpKind::Request) | L4::Gre | L4::IpIp | L4::SixInFour => Ok(()),
         L4::Sctp(_) => Err(DropReason::SctpNoSession),
-        L4::Icmp(_) | L4::Gre | L4::Esp | L4::IpIp | L4::SixInFour => Err(DropReason::NoMapping),
+        L4::Icmp(IcmpKind::Reply | IcmpKind::Error) | L4::Esp => Err(DropReason::NoMapping),
     }
 }
 
-/// From outside ICMP enters by a request only, anything else as by [`first_segment`]. What TCP may do
-/// is for [`Tables::entry`] to say.
+/// From outside anything enters as by [`first_segment`], but what TCP may do is for [`Tables::entry`] to say.
 ///
 /// [`Tables::entry`]: crate::Tables::entry
 pub(crate) fn first_query(datagram: &Datagram) -> Result<(), DropReason> {
     match datagram.transport {
-        L4::Icmp(IcmpKind::Request) | L4::Tcp { .. } => Ok(()),
+        L4::Tcp { .. } => Ok(()),
         _ => first_segment(datagram),
     }
 }

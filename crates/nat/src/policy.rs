@@ -6,7 +6,10 @@ use std::time::Duration;
 
 use packet::{Endpoint, External, Internal, LinkId, Protocol};
 
-use crate::{Forward, Forwards};
+use crate::exempt::Exemption;
+use crate::pool::Pool;
+use crate::statics::{Inbound, Static, Statics};
+use crate::{Forward, Forwards, Pooling};
 
 /// Which remote endpoints a mapping admits (RFC 4787 §5).
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -134,6 +137,57 @@ impl ReservedPorts {
     }
 }
 
+/// The filtering of hosts that have one of their own, whatever their LAN's.
+///
+/// **Shape**: sorted by address, each once.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct HostFilterings(Box<[(Ipv4Addr, Filtering)]>);
+
+impl HostFilterings {
+    /// The filtering of each of these hosts; of two for one host the first counts.
+    #[must_use]
+    pub fn new(hosts: impl IntoIterator<Item = (Ipv4Addr, Filtering)>) -> Self {
+        let mut hosts: Vec<_> = hosts.into_iter().collect();
+        hosts.sort_by_key(|(host, _)| *host);
+        hosts.dedup_by_key(|(host, _)| *host);
+        Self(hosts.into())
+    }
+
+    /// The host's own filtering.
+    #[must_use]
+    pub fn of(&self, host: Ipv4Addr) -> Option<Filtering> {
+        let at = self.0.binary_search_by_key(&host, |(host, _)| *host).ok()?;
+        Some(self.0[at].1)
+    }
+}
+
+/// Most dynamic mappings of each protocol that one internal address may hold (RFC 6888 REQ-4b).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct ProtocolQuotas {
+    /// TCP.
+    pub tcp: u32,
+    /// UDP.
+    pub udp: u32,
+    /// ICMP queries.
+    pub icmp: u32,
+}
+
+impl ProtocolQuotas {
+    /// No limit but the one over all protocols.
+    pub const NONE: Self = Self { tcp: u32::MAX, udp: u32::MAX, icmp: u32::MAX };
+
+    /// The most of a protocol.
+    #[must_use]
+    pub fn of(&self, protocol: Protocol) -> u32 {
+        match protocol {
+            Protocol::Tcp | Protocol::Sctp => self.tcp,
+            Protocol::Udp | Protocol::UdpLite => self.udp,
+            Protocol::Icmp => self.icmp,
+            Protocol::Gre | Protocol::Esp | Protocol::IpIp | Protocol::SixInFour => u32::MAX,
+        }
+    }
+}
+
 /// The host that gets what comes from outside and nothing else takes: no forward, no mapping, no
 /// service of the router.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -160,11 +214,20 @@ pub struct Policy {
     /// Which configuration this is. Sessions remember the one that they were last found to agree
     /// with.
     pub generation: u32,
-    /// The address that stands for all internal ones; `None` while the WAN has none.
+    /// The interface's own address, which stands for the router and for its share of the hosts;
+    /// `None` while the WAN has none: then no other external address is usable either.
     pub external: Option<Ipv4Addr>,
+    /// Further addresses that stand for hosts.
+    pub pool: Pool,
+    /// Addresses that stand for one host each; none of the pool.
+    pub statics: Statics,
+    /// What leaves by the WAN untranslated.
+    pub exemptions: Box<[Exemption]>,
     /// Filtering by the LAN of a mapping's internal endpoint: index [`LinkId::index`]; links beyond
     /// the end get the strictest.
     pub filtering: Box<[Filtering]>,
+    /// Filtering of single hosts, which comes before their LAN's.
+    pub host_filterings: HostFilterings,
     /// Explicit mappings.
     pub forwards: Forwards,
     /// Who gets what comes from outside for a port that nothing else takes.
@@ -176,6 +239,8 @@ pub struct Policy {
     /// Most dynamic mappings that one internal address may hold (RFC 6888 REQ-4). The router
     /// itself, whose flows come from [`LinkId::LOCAL`], has no quota.
     pub mappings_per_host_max: u32,
+    /// The same for each protocol alone.
+    pub mappings_per_host_max_of: ProtocolQuotas,
     /// Most mappings at rest, of all hosts together; beyond, some give their port up early (RFC 6888
     /// REQ-8).
     pub ports_at_rest_max: u32,
@@ -196,22 +261,50 @@ pub struct Rate {
 }
 
 impl Policy {
-    /// Filtering for mappings of internal endpoints on `lan`.
+    /// Filtering for mappings of a host on `lan`.
     #[must_use]
-    pub fn filtering_of(&self, lan: LinkId) -> Filtering {
-        self.filtering.get(lan.index()).copied().unwrap_or_default()
+    pub fn filtering_of(&self, lan: LinkId, host: Ipv4Addr) -> Filtering {
+        let of_lan = || self.filtering.get(lan.index()).copied().unwrap_or_default();
+        self.host_filterings.of(host).unwrap_or_else(of_lan)
+    }
+
+    /// Whether packets to this address are for the translation: the interface's own, one of the
+    /// pool, or a 1:1 address.
+    #[must_use]
+    pub fn is_external(&self, address: Ipv4Addr) -> bool {
+        self.external.is_some_and(|own| {
+            own == address || self.pool.contains(address) || self.statics.at(address).is_some()
+        })
+    }
+
+    /// The 1:1 address that this is, while it is usable.
+    #[must_use]
+    pub fn static_at(&self, address: Ipv4Addr) -> Option<&Static> {
+        self.external.and_then(|_| self.statics.at(address))
+    }
+
+    /// Whether a host's flow leaves as it is.
+    #[must_use]
+    pub fn exempts(&self, protocol: Protocol, source: Endpoint, destination: Endpoint) -> bool {
+        self.exemptions.iter().any(|one| one.matches(protocol, source, destination))
     }
 
     /// The forward that owns this external endpoint.
     #[must_use]
     pub fn forward_at(&self, protocol: Protocol, external: External) -> Option<&Forward> {
-        if self.external != Some(external.0.address) {
-            return None;
-        }
-        self.forwards.find(protocol, external.0.port)
+        let Endpoint { address, port } = external.0;
+        let of_address = || self.forwards.find(protocol, self.forward_address(address), port);
+        self.is_external(address).then(of_address).flatten()
     }
 
-    /// The internal endpoint of the DMZ host for an external endpoint that nothing else takes.
+    /// Whether echo requests to an external address lead to the DMZ host if the router leaves them.
+    #[must_use]
+    pub fn has_dmz_for_echo(&self, address: Ipv4Addr) -> bool {
+        self.dmz_to(Protocol::Icmp, External(Endpoint::new(address, 0))).is_some()
+    }
+
+    /// The internal endpoint of the DMZ host for an external endpoint that nothing else takes, of the
+    /// interface's own address.
     /// Echo requests have port 0 here.
     pub(crate) fn dmz_to(&self, protocol: Protocol, external: External) -> Option<Internal> {
         let Endpoint { address, port } = external.0;
@@ -229,24 +322,69 @@ impl Policy {
     /// The internal endpoint that a forward binds to this external endpoint.
     #[must_use]
     pub fn forward_to(&self, protocol: Protocol, external: External) -> Option<Internal> {
-        if self.external != Some(external.0.address) {
-            return None;
-        }
-        self.forwards.lookup(protocol, external.0.port)
+        let Endpoint { address, port } = external.0;
+        self.is_external(address)
+            .then(|| self.forwards.lookup(protocol, self.forward_address(address), port))
+            .flatten()
+    }
+
+    /// The internal endpoint that a 1:1 address binds to this external endpoint, and whether it may
+    /// be spoken to unasked; a forward of the port comes before it.
+    pub(crate) fn static_to(&self, external: External) -> Option<(Internal, Inbound)> {
+        let one = self.static_at(external.0.address)?;
+        Some((Internal(Endpoint::new(one.internal, external.0.port)), one.inbound))
+    }
+
+    /// Whether nobody may open a flow to this external endpoint of a 1:1 address.
+    pub(crate) fn refuses_strangers(&self, protocol: Protocol, external: External) -> bool {
+        let is_refused = |(_, inbound)| inbound == Inbound::Refused;
+        self.static_to(external).is_some_and(is_refused)
+            && self.forward_to(protocol, external).is_none()
+    }
+
+    /// The external endpoint that a 1:1 address binds to this internal endpoint.
+    pub(crate) fn static_of(&self, internal: Internal) -> Option<External> {
+        let one = self.external.and_then(|_| self.statics.of(internal.0.address))?;
+        Some(External(Endpoint::new(one.external, internal.0.port)))
     }
 
     /// The external endpoint that a forward binds to this internal endpoint.
     pub(crate) fn forward_of(&self, protocol: Protocol, internal: Internal) -> Option<External> {
-        let address = self.external?;
-        let port = self.forwards.reverse(protocol, internal)?;
-        Some(External(Endpoint::new(address, port)))
+        let own = self.external?;
+        let (address, port) = self.forwards.reverse(protocol, internal)?;
+        let address = address.unwrap_or(own);
+        self.is_external(address).then(|| External(Endpoint::new(address, port)))
     }
 
-    /// Whether a dynamic mapping may have this external port.
-    pub(crate) fn is_dynamic(&self, protocol: Protocol, port: u16) -> bool {
+    /// The address of dynamic mappings of a host on `lan`: the router itself has the interface's
+    /// own.
+    pub(crate) fn paired(&self, host: Ipv4Addr, lan: LinkId) -> Option<Ipv4Addr> {
+        let own = self.external?;
+        Some(if lan == LinkId::LOCAL { own } else { self.pool.paired(own, host) })
+    }
+
+    /// Whether a dynamic mapping of a host on `lan` may be under this address.
+    pub(crate) fn may_stand(&self, address: Ipv4Addr, host: Ipv4Addr, lan: LinkId) -> bool {
+        self.statics.of(host).is_none()
+            && match self.pool.pooling {
+                Pooling::Any if lan != LinkId::LOCAL => {
+                    self.is_external(address) && self.static_at(address).is_none()
+                }
+                Pooling::Any | Pooling::Paired => self.paired(host, lan) == Some(address),
+            }
+    }
+
+    /// Whether a dynamic mapping may have this external endpoint.
+    pub(crate) fn is_dynamic(&self, protocol: Protocol, external: External) -> bool {
+        let Endpoint { address, port } = external.0;
         port != 0
             && !self.reserved.contains(protocol, port)
-            && self.forwards.lookup(protocol, port).is_none()
+            && self.forwards.lookup(protocol, self.forward_address(address), port).is_none()
+    }
+
+    /// An external address as [`Forward`](crate::Forward)s name it.
+    fn forward_address(&self, address: Ipv4Addr) -> Option<Ipv4Addr> {
+        Some(address).filter(|_| self.external != Some(address))
     }
 }
 

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use flow_table::{Domain, EntryId, Hit, Key, Owner, Pass, Table, mix};
 use packet::{
-    Datagram, DropReason, Endpoint, External, FlowKey, Instant, Internal, Protocol, Side,
+    Datagram, DropReason, Endpoint, External, FlowKey, IcmpKind, Instant, Internal, L4, Protocol,
+    Side,
 };
 
 use crate::esp::is_answer;
@@ -17,11 +18,11 @@ use crate::mapping::{Contact, ContactKey, Mapping, MappingKey};
 use crate::plan::{first_query, first_segment};
 use crate::sharing::Sharing;
 use crate::state::{State, life};
-use crate::{Engine, Policy, PortJournal, Timeouts};
+use crate::{Engine, Inbound, Policy, PortJournal, Timeouts};
 
-/// Most mappings that can exist or rest at once: every port of one external address and protocol,
-/// twice, for the time in which an old and a new address overlap.
-const MAPPINGS_MAX: usize = 2 * MAPPED_PROTOCOLS * 65_536;
+/// Most mappings of one external address that can exist or rest at once: every port of every
+/// protocol that has mappings.
+const MAPPINGS_PER_ADDRESS: usize = MAPPED_PROTOCOLS * 65_536;
 
 /// TCP, UDP, ICMP, UDP-Lite and SCTP.
 const MAPPED_PROTOCOLS: usize = 5;
@@ -65,6 +66,16 @@ pub struct Tables {
     pub(crate) handshakes: Arc<Handshakes>,
 }
 
+/// What tables are made for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Sizes {
+    /// Sessions.
+    pub sessions: usize,
+    /// External addresses whose ports may all be mapped; there is room for one more, for the time in
+    /// which an old and a new one overlap.
+    pub addresses: usize,
+}
+
 /// What one worker may write.
 pub(crate) struct Owners {
     pub(crate) sessions: Owner<SessionKey, Flow>,
@@ -73,15 +84,11 @@ pub(crate) struct Owners {
 }
 
 impl Tables {
-    /// Makes tables for `sessions` sessions, and an engine for each of `workers` workers, in order
-    /// of [`packet::WorkerId`]. All memory is reserved here, though the system only hands it out
-    /// when it is used.
-    ///
-    /// `seed` must be secret and new with every start: it makes hashes and ports hard to guess (RFC
-    /// 6056 §3.4).
+    /// Makes tables for `sessions` sessions under one external address, and an engine for each of
+    /// `workers` workers, in order of [`packet::WorkerId`].
     ///
     /// # Panics
-    /// Unless 0 < `workers` ≤ `sessions`.
+    /// As [`Self::sized`].
     #[must_use]
     pub fn new(sessions: usize, workers: usize, seed: u64) -> (Self, Vec<Engine>) {
         Self::with_journal(sessions, workers, PortJournal::none(), seed)
@@ -91,7 +98,7 @@ impl Tables {
     /// ones written into it.
     ///
     /// # Panics
-    /// As [`Self::new`].
+    /// As [`Self::sized`].
     #[must_use]
     pub fn with_journal(
         sessions: usize,
@@ -99,9 +106,28 @@ impl Tables {
         journal: PortJournal,
         seed: u64,
     ) -> (Self, Vec<Engine>) {
+        Self::sized(Sizes { sessions, addresses: 1 }, workers, journal, seed)
+    }
+
+    /// As [`Self::with_journal`], for several external addresses. All memory is reserved here, though
+    /// the system only hands it out when it is used.
+    ///
+    /// `seed` must be secret and new with every start: it makes hashes and ports hard to guess (RFC
+    /// 6056 §3.4).
+    ///
+    /// # Panics
+    /// Unless 0 < `workers` ≤ `sessions`.
+    #[must_use]
+    pub fn sized(
+        sizes: Sizes,
+        workers: usize,
+        journal: PortJournal,
+        seed: u64,
+    ) -> (Self, Vec<Engine>) {
         let domain = Domain::new();
         let seed_of = |purpose| mix([purpose, 0], seed);
-        let mappings = sessions.min(MAPPINGS_MAX);
+        let Sizes { sessions, addresses } = sizes;
+        let mappings = sessions.min((addresses + 1) * MAPPINGS_PER_ADDRESS);
         let (session_table, session_owners) = Table::new(&domain, sessions, workers, seed_of(1));
         let (mapping_table, mapping_owners) = Table::new(&domain, mappings, workers, seed_of(2));
         let (contact_table, contact_owners) = Table::new(&domain, sessions, workers, seed_of(3));
@@ -205,12 +231,47 @@ impl Tables {
             may_open(datagram, side)?;
             return policy.forward_to(protocol, external).ok_or(DropReason::NoMapping);
         }
+        if let Some(bound) = policy.static_to(external) {
+            return self.resolve_static(pass, datagram, side, bound);
+        }
         match self.resolve_mapping(pass, datagram, side, policy) {
             Err(DropReason::NoMapping) if side == Side::Outside => {
                 let internal = policy.dmz_to(protocol, external).ok_or(DropReason::NoMapping)?;
                 first_query(datagram).map(|()| internal)
             }
             resolved => resolved,
+        }
+    }
+
+    /// What a packet to a 1:1 address reaches: its host, by any protocol.
+    fn resolve_static(
+        &self,
+        pass: &Pass<'_>,
+        datagram: &Datagram,
+        side: Side,
+        (internal, inbound): (Internal, Inbound),
+    ) -> Result<Internal, DropReason> {
+        if is_reply(datagram) {
+            return Err(DropReason::FilterDenied);
+        }
+        match (side, inbound) {
+            (Side::Inside, _) if !Sharing::of(datagram.protocol()).has_mappings() => {
+                Err(DropReason::HairpinUnsupported)
+            }
+            (Side::Outside, _) if datagram.protocol() == Protocol::Esp => {
+                match (self.resolve_esp(pass, datagram), inbound) {
+                    (Err(DropReason::NoMapping), Inbound::Allowed) => Ok(internal),
+                    (Err(DropReason::NoMapping), Inbound::Refused) => Err(DropReason::FilterDenied),
+                    (asked, _) => asked,
+                }
+            }
+            (Side::Inside, _) | (Side::Outside, Inbound::Allowed) => {
+                may_open(datagram, side).map(|()| internal)
+            }
+            (Side::Outside, Inbound::Refused) => {
+                first_segment(datagram)?;
+                Err(DropReason::FilterDenied)
+            }
         }
     }
 
@@ -239,7 +300,8 @@ impl Tables {
         if !mapping.is_held() {
             return Err(DropReason::NoMapping);
         }
-        let filtering = policy.filtering_of(mapping.lan());
+        let internal = Internal(hit.key_at(0).endpoint());
+        let filtering = policy.filtering_of(mapping.lan(), internal.0.address);
         let remote = datagram.source.address;
         if side == Side::Inside {
             first_segment(datagram)?;
@@ -249,7 +311,7 @@ impl Tables {
             first_segment(datagram)?;
             return Err(DropReason::FilterDenied);
         }
-        Ok(Internal(hit.key_at(0).endpoint()))
+        Ok(internal)
     }
 
     /// External ports that are held for those who had them before the start.
@@ -281,6 +343,10 @@ impl Tables {
             contacts: self.contacts.len(),
         }
     }
+}
+
+fn is_reply(datagram: &Datagram) -> bool {
+    datagram.transport == L4::Icmp(IcmpKind::Reply)
 }
 
 impl std::fmt::Debug for Tables {

@@ -225,15 +225,15 @@ impl Egress {
         &mut self.shapers
     }
 
-    /// Drops what waits for the WAN under a source address that is no longer the router's. What else waits in the
+    /// Drops what waits for the WAN under a source address that must not leave any more. What else waits in the
     /// upload shaper is sent at once, each flow in order.
-    pub(crate) fn forsake(&mut self, address: Ipv4Addr, counters: &Counters) {
+    pub(crate) fn forsake(&mut self, is_lost: impl Fn(Ipv4Addr) -> bool, counters: &Counters) {
         let Self { ready, shapers, large, small, rings, .. } = self;
         let queue = &mut ready[LinkId::WAN.index()];
         while let Some(packet) = shapers.upload.as_mut().and_then(Shaper::take_any) {
             queue.push(packet);
         }
-        for packet in queue.extract_if(.., |packet| comes_from(packet, address)) {
+        for packet in queue.extract_if(.., |packet| comes_from(packet, &is_lost)) {
             counters.count_egress_drop(packet.ingress, DropReason::AddressLost);
             put_home(packet, large, small, rings);
         }
@@ -321,11 +321,11 @@ impl<P: FnMut(&mut Pool, PacketBuf)> Copies<'_, P> {
     }
 }
 
-/// Whether a packet's source is this address, or can't be told.
-fn comes_from(packet: &PacketBuf, address: Ipv4Addr) -> bool {
+/// Whether a packet's source is such an address, or can't be told.
+fn comes_from(packet: &PacketBuf, is_such: impl Fn(Ipv4Addr) -> bool) -> bool {
     match parse(packet.frame(), packet.offload) {
-        Ok(Parsed::Ipv4(datagram)) => datagram.source.address == address,
-        Ok(Parsed::Fragment(fragment)) => fragment.source == address,
+        Ok(Parsed::Ipv4(datagram)) => is_such(datagram.source.address),
+        Ok(Parsed::Fragment(fragment)) => is_such(fragment.source),
         Ok(Parsed::Arp(_)) => false,
         Err(_) => true,
     }

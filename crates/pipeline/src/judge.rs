@@ -173,7 +173,7 @@ impl<'a> Judge<'a> {
     /// Whether a flow came from outside and rules would not let it in today.
     pub fn shuts_out(&self, datagram: &Datagram, hit: &SessionHit<'a>) -> bool {
         hit.value_at(0).direction() == Direction::Inbound
-            && hit.key_at(0).0.protocol() != Protocol::Esp
+            && !nat::is_answer(hit)
             && self.allows_still(datagram, hit) == Some(false)
     }
 
@@ -195,7 +195,7 @@ impl<'a> Judge<'a> {
         if is_bogon {
             return Some(false);
         }
-        let is_answer = key.protocol() == Protocol::Esp && direction == Direction::Inbound;
+        let is_answer = nat::is_answer(hit);
         let opening = if is_answer {
             answered(first.next_hop().egress, first.destination(), first.source())
         } else {
@@ -317,7 +317,8 @@ impl<'a> Judge<'a> {
         let Some(route) = self.snapshot.routes.lookup(destination).copied() else {
             return Err(Ruling::Answer(ErrorKind::NetworkUnreachable, self.snapshot.no_route()));
         };
-        if route.egress == LinkId::WAN && self.snapshot.bogons.contains(destination) {
+        let is_exempt = route.egress == LinkId::WAN && self.is_exempt(datagram);
+        if route.egress == LinkId::WAN && !is_exempt && self.snapshot.bogons.contains(destination) {
             let reason = DropReason::DestinationBogon;
             return Err(Ruling::Answer(ErrorKind::NetworkUnreachable, reason));
         }
@@ -332,7 +333,7 @@ impl<'a> Judge<'a> {
         let opening = opening(datagram, (ingress, route.egress), datagram.destination);
         let rule = self.permit(&opening, |reason| self.refused(reason))?;
         let translation = match route.egress {
-            LinkId::WAN => Translation::Outbound,
+            LinkId::WAN if !is_exempt => Translation::Outbound,
             _ => Translation::Routed,
         };
         let forward = self.hop_via(&route, destination)?;
@@ -340,11 +341,11 @@ impl<'a> Judge<'a> {
         Ok(Ruling::Open(Opening { translation, forward, reverse, rule }))
     }
 
-    /// Inside to one of the router's addresses: hairpinned if the address is the external one and something
+    /// Inside to one of the router's addresses: hairpinned if the address is an external one and something
     /// inside answers for the port (RFC 4787 §6, REQ-9), else for the router itself.
     fn toward_router(&self, packet: &PacketBuf, datagram: &Datagram) -> Result<Ruling, Ruling> {
         let nat = &self.snapshot.nat;
-        if nat.external == Some(datagram.destination.address) {
+        if nat.is_external(datagram.destination.address) {
             if datagram.transport == L4::Icmp(IcmpKind::Error) {
                 return self.error(packet, datagram);
             }
@@ -389,13 +390,18 @@ impl<'a> Judge<'a> {
             return Err(DropReason::SourceBogon.into());
         }
         let nat = &self.snapshot.nat;
-        if nat.external != Some(destination) {
-            return Err(DropReason::PolicyDenied.into());
+        if nat.is_external(datagram.source.address) {
+            return Err(DropReason::SourceInternal.into());
+        }
+        if !nat.is_external(destination) {
+            return self.untranslated(packet, datagram);
         }
         if datagram.transport == L4::Icmp(IcmpKind::Error) {
             return self.error(packet, datagram);
         }
+        // All that comes to a 1:1 address is its host's.
         if datagram.transport == L4::Icmp(IcmpKind::Request)
+            && nat.static_at(destination).is_none()
             && let Some(ruling) = self.ping(datagram)
         {
             return ruling;
@@ -406,7 +412,9 @@ impl<'a> Judge<'a> {
         };
         let address = internal.0.address;
         let route = *self.snapshot.routes.lookup(address).ok_or(DropReason::NoRoute)?;
-        let rule = if datagram.protocol() == Protocol::Esp {
+        let rule = if datagram.protocol() == Protocol::Esp
+            && self.tables.is_esp_asked_for(self.pass, datagram)
+        {
             let answered = answered(route.egress, internal.0, datagram.source);
             self.permit(&answered, Ruling::from).map_err(Ruling::untold)?
         } else {
@@ -431,7 +439,7 @@ impl<'a> Judge<'a> {
     /// An echo request to the WAN address; `None` if the router leaves it to others.
     fn ping(&self, datagram: &Datagram) -> Option<Result<Ruling, Ruling>> {
         let opening = opening(datagram, (LinkId::WAN, LinkId::LOCAL), datagram.destination);
-        let has_host = self.snapshot.nat.dmz.is_some_and(|dmz| dmz.echo == nat::DmzEcho::Host);
+        let has_host = self.snapshot.nat.has_dmz_for_echo(datagram.destination.address);
         match self.snapshot.rules.say(&opening, self.now) {
             Saying::Allowed(rule) => Some(Ok(Ruling::Local(Some(rule)))),
             Saying::Denied(denial) => (!has_host).then_some(Err(Ruling::Denied(denial))),
@@ -461,8 +469,7 @@ impl<'a> Judge<'a> {
         let destination = datagram.destination.address;
         let route = *self.snapshot.routes.lookup(destination).ok_or(self.snapshot.no_route())?;
         let forward = self.hop_via(&route, destination)?;
-        let translated = route.egress == LinkId::WAN
-            && self.snapshot.nat.external != Some(datagram.source.address);
+        let translated = route.egress == LinkId::WAN && !self.speaks_outside(datagram);
         if translated && datagram.transport == L4::Icmp(IcmpKind::Error) {
             return self.error(packet, datagram);
         }
@@ -474,6 +481,34 @@ impl<'a> Judge<'a> {
         let reverse = NextHop { egress: LinkId::LOCAL, neighbour: NeighbourRef::NONE.to_bits() };
         let translation = Translation::Outbound;
         Ok(Ruling::Open(Opening { translation, forward, reverse, rule }))
+    }
+
+    /// Whether the router itself speaks from an external address. Where a lease repeats the address of a
+    /// LAN, only its answers to pings do: all else that it says comes from the LAN's (RFC 4787 REQ-7).
+    fn speaks_outside(&self, datagram: &Datagram) -> bool {
+        let source = datagram.source.address;
+        self.snapshot.nat.is_external(source)
+            && (!self.snapshot.is_of_lan(source) || datagram.transport == L4::Icmp(IcmpKind::Reply))
+    }
+
+    /// From outside to an address that is not the router's: an ICMP error about an exempt flow, or nothing
+    /// that may pass.
+    fn untranslated(&self, packet: &PacketBuf, datagram: &Datagram) -> Result<Ruling, Ruling> {
+        if datagram.transport != L4::Icmp(IcmpKind::Error) {
+            return Err(DropReason::PolicyDenied.into());
+        }
+        let nat = &self.snapshot.nat;
+        let (_, flow, _) =
+            self.tables.flow_of_error(self.pass, packet, datagram, self.side, nat)?;
+        let is_exempt = flow.direction() == Direction::Routed
+            && flow.destination().address == datagram.destination.address;
+        if is_exempt { self.error(packet, datagram) } else { Err(DropReason::PolicyDenied.into()) }
+    }
+
+    /// Whether a packet leaves by the WAN as it is (RFC 6888 REQ-6).
+    fn is_exempt(&self, datagram: &Datagram) -> bool {
+        let Datagram { source, destination, .. } = *datagram;
+        self.snapshot.nat.exempts(datagram.protocol(), source, destination)
     }
 
     /// An ICMP error must arrive where the packets of the flow do that it is about, or any LAN could speak for
@@ -575,6 +610,7 @@ impl<'a> Judge<'a> {
             && packet.ingress == LinkId::WAN
             && datagram.protocol() == Protocol::Udp
             && datagram.destination.port == DHCP_CLIENT_PORT
+            && self.snapshot.nat.static_at(datagram.destination.address).is_none()
     }
 
     fn is_answered_late(&self, packet: &PacketBuf, datagram: &Datagram) -> bool {
@@ -632,10 +668,19 @@ pub(crate) fn may_wait(
     }
     no_group(packet, destination)?;
     snapshot.sources.check_source(packet.ingress, source, destination)?;
-    if packet.ingress == LinkId::WAN && snapshot.nat.external != Some(destination) {
+    if packet.ingress == LinkId::WAN && !may_enter(snapshot, fragment) {
         return Err(DropReason::PolicyDenied);
     }
     Ok(())
+}
+
+/// Whether a packet from outside with these addresses may be for somebody: translated, or as the answer to an
+/// exempt flow.
+fn may_enter(snapshot: &Snapshot, fragment: &Fragment) -> bool {
+    let nat = &snapshot.nat;
+    nat.is_external(fragment.destination)
+        || nat.external.is_some()
+            && nat.exemptions.iter().any(|one| one.joins(fragment.destination, fragment.source))
 }
 
 /// A packet as rules see it, between two links and with the destination that it is to reach.

@@ -44,6 +44,10 @@ impl WanAddress {
             WanMode::Dhcp(_) => None,
         }
     }
+
+    fn gateways(&self) -> Vec<Ipv4Addr> {
+        self.routes.iter().map(|(_, gateway)| *gateway).collect()
+    }
 }
 
 /// The forwards of a configuration whose hosts the configuration itself knows.
@@ -65,6 +69,7 @@ pub fn forwards_to(
 ) -> Vec<nat::Forward> {
     let of = |protocol| nat::Forward {
         protocol,
+        address: forward.address,
         external: forward.port.clone(),
         to: Internal(Endpoint::new(host, forward.to.port)),
         id,
@@ -136,9 +141,9 @@ impl Snapshot {
     /// # Errors
     /// If the forwards contradict each other; the running snapshot is to stay.
     pub fn build(config: &Config, runtime: &Runtime) -> Result<Self, nat::ForwardError> {
-        let external = runtime.wan.as_ref().map(|wan| wan.address.addr());
+        let external = runtime.wan.as_ref().map(|wan| wan.address);
         let mut links = runtime.links.clone();
-        links[LinkId::WAN.index()].address = external;
+        links[LinkId::WAN.index()].address = external.map(|own| own.addr());
         for (link, lan) in links.iter_mut().skip(1).zip(&config.lans) {
             link.address = Some(lan.address.addr());
         }
@@ -181,7 +186,13 @@ impl Snapshot {
     /// Whether an address is one of the router's own.
     #[must_use]
     pub fn is_local(&self, address: Ipv4Addr) -> bool {
-        self.local.contains(&address)
+        self.local.contains(&address) || self.nat.is_external(address)
+    }
+
+    /// Whether an address is the router's own on a LAN.
+    #[must_use]
+    pub fn is_of_lan(&self, address: Ipv4Addr) -> bool {
+        self.links.iter().skip(1).any(|link| link.address == Some(address))
     }
 
     /// Whether the router serves DHCP on a link.
@@ -264,36 +275,55 @@ fn bogons(config: &Config, runtime: &Runtime) -> Bogons {
     }
     let own = runtime.wan.iter().flat_map(|wan| {
         let routes = wan.routes.iter().flat_map(|(to, gateway)| [*to, Ipv4Net::from(*gateway)]);
-        std::iter::once(wan.address).chain(routes)
+        let further = config.further_addresses().into_iter().map(Ipv4Net::from);
+        std::iter::once(wan.address).chain(routes).chain(further)
     });
-    Bogons::without(&own.collect::<Vec<_>>(), &config.wan.bogons_allow)
+    // What hosts reach untranslated answers them and sends errors. An exemption of everything says nothing about
+    // where the WAN is, and is let pass only outwards.
+    let exempt = config.nat.exemptions.iter().map(|one| one.destination);
+    let exempt = exempt.filter(|net| net.prefix_len() > 0);
+    let passed: Vec<Ipv4Net> = config.wan.bogons_allow.iter().copied().chain(exempt).collect();
+    Bogons::without(&own.collect::<Vec<_>>(), &passed)
 }
 
 fn policy(
     config: &Config,
     runtime: &Runtime,
-    external: Option<Ipv4Addr>,
+    external: Option<Ipv4Net>,
 ) -> Result<nat::Policy, nat::ForwardError> {
-    let filtering = config.lans.iter().map(|lan| match lan.filtering {
-        config::Filtering::EndpointIndependent => nat::Filtering::EndpointIndependent,
-        config::Filtering::AddressDependent => nat::Filtering::AddressDependent,
-        config::Filtering::AddressAndPortDependent => nat::Filtering::AddressAndPortDependent,
+    let own = external.map(|own| own.addr());
+    // The router's own address has no number in a forward.
+    let forwards = runtime.forwards.iter().cloned();
+    let forwards = forwards.map(|forward| nat::Forward {
+        address: forward.address.filter(|address| own != Some(*address)),
+        ..forward
     });
-    let timeouts = &config.nat.timeouts;
+    let (timeouts, quotas) = (&config.nat.timeouts, &config.nat.mappings_per_host_max_of);
     Ok(nat::Policy {
         generation: runtime.generation,
-        external,
+        external: own,
+        pool: runtime.wan.as_ref().map_or_else(nat::Pool::default, |wan| pool(config, wan)),
+        statics: runtime
+            .wan
+            .as_ref()
+            .map_or_else(nat::Statics::default, |wan| statics(config, wan)),
+        exemptions: config.nat.exemptions.iter().flat_map(exemptions).collect(),
         // The WAN has no filtering of its own; the entry keeps the table indexed by link.
         filtering: std::iter::once(nat::Filtering::AddressAndPortDependent)
-            .chain(filtering)
+            .chain(config.lans.iter().map(|lan| filtering(lan.filtering)))
             .collect(),
-        forwards: nat::Forwards::new(runtime.forwards.clone())?,
+        host_filterings: nat::HostFilterings::new(
+            config.nat.hosts.iter().filter_map(|one| {
+                Some((config.host_address(&one.host)?, filtering(one.filtering)))
+            }),
+        ),
+        forwards: nat::Forwards::new(forwards.collect())?,
         timeouts: nat::Timeouts {
             udp: timeouts.udp,
             udp_dns: timeouts.udp_dns,
             tcp_established: timeouts.tcp_established,
-            tcp_opening: timeouts.tcp_transitory,
-            tcp_closing: timeouts.tcp_transitory,
+            tcp_opening: timeouts.tcp_opening,
+            tcp_closing: timeouts.tcp_closing,
             icmp: timeouts.icmp,
             other: timeouts.other,
             port_rest: timeouts.port_rest,
@@ -308,6 +338,11 @@ fn policy(
         ),
         dmz: dmz(config),
         mappings_per_host_max: config.nat.mappings_per_host_max as u32,
+        mappings_per_host_max_of: nat::ProtocolQuotas {
+            tcp: quotas.tcp.unwrap_or(u32::MAX),
+            udp: quotas.udp.unwrap_or(u32::MAX),
+            icmp: quotas.icmp.unwrap_or(u32::MAX),
+        },
         ports_at_rest_max: config.nat.ports_at_rest_max,
         sessions_per_host_max: config.nat.sessions_per_host_max,
         new_sessions: nat::Rate {
@@ -315,6 +350,52 @@ fn policy(
             burst: config.nat.new_flows_burst,
         },
     })
+}
+
+fn filtering(filtering: config::Filtering) -> nat::Filtering {
+    match filtering {
+        config::Filtering::EndpointIndependent => nat::Filtering::EndpointIndependent,
+        config::Filtering::AddressDependent => nat::Filtering::AddressDependent,
+        config::Filtering::AddressAndPortDependent => nat::Filtering::AddressAndPortDependent,
+    }
+}
+
+fn pool(config: &Config, wan: &WanAddress) -> nat::Pool {
+    let pooling = match config.nat.pooling {
+        config::Pooling::Paired => nat::Pooling::Paired,
+        config::Pooling::Any => nat::Pooling::Any,
+    };
+    nat::Pool::new(config.pool_addresses(wan.address, &wan.gateways()), pooling)
+}
+
+fn statics(config: &Config, wan: &WanAddress) -> nat::Statics {
+    let gateways = wan.gateways();
+    let statics = config.static_addresses(wan.address, &gateways).filter_map(|one| {
+        Some(nat::Static {
+            external: one.external,
+            internal: config.host_address(&one.internal)?,
+            inbound: if one.inbound { nat::Inbound::Allowed } else { nat::Inbound::Refused },
+        })
+    });
+    nat::Statics::new(statics.collect()).expect("the configuration names each address once")
+}
+
+/// One for each protocol that is named.
+fn exemptions(one: &config::Exemption) -> Vec<nat::Exemption> {
+    let of = |protocol| nat::Exemption {
+        destination: one.destination,
+        source: one.source,
+        protocol,
+        ports: one.ports.clone(),
+    };
+    match one.protocol {
+        None => vec![of(None)],
+        Some(named) => {
+            let tcp = named.has_tcp().then_some(Protocol::Tcp);
+            let udp = named.has_udp().then_some(Protocol::Udp);
+            tcp.into_iter().chain(udp).map(|protocol| of(Some(protocol))).collect()
+        }
+    }
 }
 
 /// Echo requests go to the host only where the router leaves them.

@@ -70,11 +70,11 @@ impl Unsolicited {
         while let Some(Waiting { datagram, head, .. }) = self.poll(now) {
             let key = SessionKey(datagram.key(Side::Outside));
             let Some(link) = snapshot.link(LinkId::WAN) else { return };
-            let ours = link.address.filter(|ours| *ours == datagram.destination.address);
-            let Some(address) = ours.filter(|_| tables.sessions().lookup(pass, &key).is_none())
-            else {
+            let address = datagram.destination.address;
+            let is_ours = snapshot.nat.is_external(address);
+            if !is_ours || tables.sessions().lookup(pass, &key).is_some() {
                 continue;
-            };
+            }
             if !limit.admit(now) {
                 counters.count_egress_drop(LinkId::WAN, DropReason::IcmpRateLimited);
                 continue;

@@ -121,7 +121,15 @@ impl Worker {
         if self.wan != snapshot.nat.external {
             let lost = std::mem::replace(&mut self.wan, snapshot.nat.external);
             if let Some(address) = lost {
-                egress.forsake(address, &self.counters);
+                let nat = &snapshot.nat;
+                // Further addresses go down with the link's own, and exempt flows as well.
+                let may_stay = |source: Ipv4Addr| {
+                    source.is_unspecified()
+                        || nat.is_external(source)
+                        || nat.external.is_some() && !nat.exemptions.is_empty()
+                };
+                let is_lost = |source| source == address || !may_stay(source);
+                egress.forsake(is_lost, &self.counters);
             }
         }
     }

@@ -8,6 +8,9 @@ use ctl_api::{
 
 use crate::table::{Table, known, short, span};
 
+/// Further external addresses shown; there may be hundreds.
+const ADDRESSES_SHOWN: usize = 4;
+
 /// Appends a formatted line.
 macro_rules! line {
     ($text:expr, $($format:tt)*) => {
@@ -112,6 +115,13 @@ pub(crate) fn wan(wan: &Wan) -> String {
     if let Some(address) = wan.address {
         line!(text, "address  {address} via {}", known(wan.gateway));
     }
+    if !wan.shared.is_empty() {
+        line!(text, "shared   {}", some_of(&wan.shared));
+    }
+    for one in &wan.one_to_one {
+        let inbound = if one.inbound { "open" } else { "closed" };
+        line!(text, "1:1      {} is {}, {inbound} from outside", one.external, one.internal);
+    }
     if let (Some(server), Some(left)) = (wan.server, wan.lease_expires_secs) {
         let renews =
             wan.renews_secs.map_or(String::new(), |secs| format!(", renews in {}", span(secs)));
@@ -122,6 +132,17 @@ pub(crate) fn wan(wan: &Wan) -> String {
         line!(text, "servers  {}", servers.join(", "));
     }
     text
+}
+
+/// The first of a list of addresses, and how many more there are.
+fn some_of(addresses: &[std::net::Ipv4Addr]) -> String {
+    let shown: Vec<String> =
+        addresses.iter().take(ADDRESSES_SHOWN).map(ToString::to_string).collect();
+    let more = match addresses.len().saturating_sub(ADDRESSES_SHOWN) {
+        0 => String::new(),
+        count => format!(" and {count} more"),
+    };
+    shown.join(", ") + &more
 }
 
 /// All forwards.
@@ -142,7 +163,10 @@ pub(crate) fn forwards(forwards: &[Forward]) -> String {
         let state = format!("{state}{from}{outside}");
         table.row([
             forward.protocol.as_str().to_owned(),
-            forward.port.to_string(),
+            match forward.address {
+                Some(address) => format!("{address}:{}", forward.port),
+                None => forward.port.to_string(),
+            },
             forward.to.to_string(),
             forward.source.to_string(),
             state,

@@ -177,7 +177,10 @@ fn protocols(protocol: ForwardProtocol) -> &'static [Protocol] {
 
 fn claims_same(a: &Forward, b: &Forward) -> bool {
     let shared = protocols(a.protocol).iter().any(|p| protocols(b.protocol).contains(p));
-    shared && a.port.start() <= b.port.end() && b.port.start() <= a.port.end()
+    a.address == b.address
+        && shared
+        && a.port.start() <= b.port.end()
+        && b.port.start() <= a.port.end()
 }
 
 fn check_target(address: Ipv4Addr, config: &Config) -> Result<(), Problem> {

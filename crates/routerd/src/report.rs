@@ -5,7 +5,7 @@ use std::net::SocketAddrV4;
 use config::WanMode;
 use ctl_api::{
     Direction, DmzHost, Dns, Flow, FlowTotals, Host, Lan, Lease, LeaseSource, LeaseState, Link,
-    LinkRole, Rule, RuleCounts, Shaper, ShaperDirection, Status, Upstream, Wan, WanState,
+    LinkRole, OneToOne, Rule, RuleCounts, Shaper, ShaperDirection, Status, Upstream, Wan, WanState,
 };
 use dhcp::client::State;
 use dhcp::server::{BindingState, BindingView};
@@ -60,6 +60,8 @@ impl Control {
         let state = client.map_or(WanState::Static, |client| wan_state(client.state()));
         let lease = client.and_then(|client| client.lease());
         let address = self.runtime.wan.as_ref().map(|wan| wan.address);
+        let snapshot = self.shared.snapshot.load();
+        let nat = &snapshot.nat;
         let default = |wan: &pipeline::WanAddress| {
             wan.routes.iter().find(|(to, _)| *to == Ipv4Net::default()).map(|(_, gateway)| *gateway)
         };
@@ -71,6 +73,16 @@ impl Control {
             mode,
             state,
             address,
+            shared: nat.pool.further().to_vec(),
+            one_to_one: nat
+                .statics
+                .iter()
+                .map(|one| OneToOne {
+                    external: one.external,
+                    internal: one.internal,
+                    inbound: one.inbound == nat::Inbound::Allowed,
+                })
+                .collect(),
             gateway: self.runtime.wan.as_ref().and_then(default),
             dns: self.stack.dns().upstream_stats(now).map(|up| up.server.address).collect(),
             domain: lease.and_then(|lease| lease.settings.domain.clone()),

@@ -291,6 +291,7 @@ impl Router {
         }
         self.egress.dequeue(instant, &self.counters);
         let wan = self.wan_address();
+        self.watch.know(self.config.further_addresses());
         for link in (0..self.runtime.links.len() as u8).map(LinkId) {
             let Self { egress, counters, out, watch, .. } = self;
             egress.flush(link, counters, |packets| {

@@ -9,6 +9,8 @@ use packet::header::{ethernet, ipv4, u16_at};
 pub struct WanWatch {
     /// The address that the WAN had last.
     last: Option<Ipv4Addr>,
+    /// Addresses that are the router's as well while it has that.
+    further: Vec<Ipv4Addr>,
     strays: Vec<Stray>,
 }
 
@@ -22,14 +24,20 @@ pub struct Stray {
 }
 
 impl WanWatch {
-    /// Takes note of a frame that leaves while the WAN has this address: its source must be that, or the frame be
-    /// of the router's own DHCP client, which speaks from no address, and gives a lease back from the address that it
+    /// Says which addresses are the router's besides its link's own.
+    pub fn know(&mut self, further: Vec<Ipv4Addr>) {
+        self.further = further;
+    }
+
+    /// Takes note of a frame that leaves while the WAN has this address: its source must be that or a further one, or
+    /// the frame be of the router's own DHCP client, which speaks from no address, and gives a lease back from the address that it
     /// had.
     pub fn look(&mut self, frame: &[u8], wan: Option<Ipv4Addr>) {
         self.last = wan.or(self.last);
         let Some(source) = source(frame) else { return };
         let is_last_word = Some(source) == self.last || source.is_unspecified();
-        if Some(source) != wan && !(is_dhcp(frame) && is_last_word) {
+        let is_ours = Some(source) == wan || wan.is_some() && self.further.contains(&source);
+        if !(is_ours || is_dhcp(frame) && is_last_word) {
             self.strays.push(Stray { source, wan });
         }
     }
@@ -97,6 +105,16 @@ mod tests {
         assert_eq!(strays(&[(udp(OLD, flow), Some(OLD)), (udp(OLD, flow), None)]), [OLD]);
         let nobody = Ipv4Addr::UNSPECIFIED;
         assert_eq!(strays(&[(udp(nobody, flow), None)]), [nobody]);
+    }
+
+    #[test]
+    fn further_addresses_are_the_routers_while_the_wan_has_its_own() {
+        let mut watch = WanWatch::default();
+        watch.know(vec![OLD]);
+        watch.look(&udp(OLD, (5000, 53)), Some(WAN));
+        assert!(watch.strays().is_empty());
+        watch.look(&udp(OLD, (5000, 53)), None);
+        assert_eq!(watch.strays().len(), 1);
     }
 
     #[test]

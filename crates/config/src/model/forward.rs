@@ -15,6 +15,8 @@ use crate::name;
 pub struct Forward {
     /// Which transport.
     pub protocol: ForwardProtocol,
+    /// Which external address; absent: the WAN link's own, whatever it is.
+    pub address: Option<Ipv4Addr>,
     /// External ports, first to last, never 0.
     #[serde(serialize_with = "as_ports")]
     pub port: RangeInclusive<u16>,
@@ -154,7 +156,7 @@ impl ParseForwardError {
 
 impl Forward {
     /// Reads the three words of `routerctl forward add`: `tcp 8080 10.0.0.5:80`, `udp 27000-27015
-    /// minecraft`.
+    /// minecraft`. It is for the WAN link's own address.
     ///
     /// # Errors
     /// The first word that is wrong. Whether the host exists is not checked here.
@@ -177,13 +179,15 @@ impl Forward {
             return Err(ParseForwardError::TargetRange { port: internal, count });
         }
         let to = ForwardTarget { host, port: internal };
-        Ok(Forward { protocol, port, to, from: Vec::new(), hairpin: Hairpinning::On })
+        let (from, hairpin) = (Vec::new(), Hairpinning::On);
+        Ok(Forward { protocol, address: None, port, to, from, hairpin })
     }
 
-    /// Whether both claim one external port of one protocol.
+    /// Whether both claim one port of one external address and protocol.
     #[must_use]
     pub fn conflicts_with(&self, other: &Forward) -> bool {
-        self.protocol.overlaps(other.protocol)
+        self.address == other.address
+            && self.protocol.overlaps(other.protocol)
             && self.port.start() <= other.port.end()
             && other.port.start() <= self.port.end()
     }
@@ -191,7 +195,11 @@ impl Forward {
 
 impl fmt::Display for Forward {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {}", self.protocol.as_str(), Ports(&self.port))?;
+        write!(f, "{} ", self.protocol.as_str())?;
+        if let Some(address) = self.address {
+            write!(f, "{address}:")?;
+        }
+        Ports(&self.port).fmt(f)?;
         write!(f, " to {}:{}", self.to.host, self.to.port)?;
         if !self.from.is_empty() {
             let from: Vec<String> = self.from.iter().map(ToString::to_string).collect();
@@ -279,6 +287,16 @@ fn as_ports<S: Serializer>(ports: &RangeInclusive<u16>, to: S) -> Result<S::Ok, 
     to.collect_str(&Ports(ports))
 }
 
+pub(super) fn option_as_ports<S: Serializer>(
+    ports: &Option<RangeInclusive<u16>>,
+    to: S,
+) -> Result<S::Ok, S::Error> {
+    match ports {
+        Some(ports) => as_ports(ports, to),
+        None => to.serialize_none(),
+    }
+}
+
 /// Reads `8080` or `27000-27015`.
 ///
 /// # Errors
@@ -348,6 +366,14 @@ mod tests {
     fn the_highest_ports_forward() {
         let forward = forward(["tcp", "1-1000", "web:64536"]);
         assert_eq!(forward.to.port, 64536);
+    }
+
+    #[test]
+    fn forwards_of_two_addresses_do_not_conflict() {
+        let web = forward(["tcp", "80", "web"]);
+        let elsewhere = Forward { address: Some(Ipv4Addr::new(203, 0, 113, 5)), ..web.clone() };
+        assert!(!web.conflicts_with(&elsewhere) && elsewhere.conflicts_with(&elsewhere));
+        assert_eq!(elsewhere.to_string(), "tcp 203.0.113.5:80 to web:80");
     }
 
     #[test]

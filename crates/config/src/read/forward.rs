@@ -1,7 +1,7 @@
 //! `[[forward]]`
 
 use std::net::Ipv4Addr;
-use std::ops::Range;
+use std::ops::{Range, RangeInclusive};
 
 use toml::de::DeValue;
 
@@ -10,12 +10,13 @@ use crate::document::{At, Problems, Section};
 use crate::fault::Fault;
 use crate::model::{
     AddressTerm, Config, Dns, Forward, ForwardHost, ForwardProtocol, ForwardWord, Hairpinning, Lan,
-    ReservedPort,
+    ParseForwardError, ReservedPort, parse_ports,
 };
+use crate::read::externals::Externals;
 use crate::read::lan::LanRead;
 use crate::read::not_a_host;
 use crate::read::policy::{Known, check_terms, no_set, unknown_host};
-use crate::suggest;
+use crate::{suggest, value};
 
 /// What forwards are checked against, beside each other.
 #[derive(Clone, Copy)]
@@ -24,9 +25,12 @@ pub(crate) struct Context<'a> {
     /// Names of the sets of `[policy.set]`.
     pub(crate) sets: &'a [&'a str],
     pub(crate) reserved: &'a [ReservedPort],
+    /// Absent while the WAN is not known.
+    pub(crate) externals: Option<&'a Externals<'a>>,
 }
 
-/// Reads the forwards and checks them against each other; the place of each is its `to`.
+/// Reads the forwards and checks them against each other; the place of each is its `to`. Their
+/// addresses are checked when those of the router are known.
 pub(crate) fn forwards(sections: Vec<Section<'_>>, context: Context<'_>) -> Vec<At<Forward>> {
     let mut read: Vec<(At<Forward>, Range<usize>)> = Vec::new();
     for section in sections {
@@ -52,6 +56,16 @@ fn forward(mut section: Section<'_>, context: Context<'_>) -> Option<(At<Forward
     section.require("port", "port = 8080");
     let port = port_text(&mut section);
     let to = section.required("to", "web:80", |text| Ok(text.to_owned()));
+    let address = section.text("address", |text| {
+        let address = value::address(text)?;
+        match context.externals.is_none_or(|externals| externals.knows(address)) {
+            true => Ok(address),
+            false => Err(Fault::ForwardAddressUnknown { address }),
+        }
+    });
+    // Known by no number, so that it is the same forward whatever the link's own address is.
+    let is_own = |address: &Ipv4Addr| context.externals.is_some_and(|known| known.is_own(*address));
+    let address = address.map(|address| address.value).filter(|address| !is_own(address));
     let from = section.texts("from", defaults::SET_ENTRIES_MAX, AddressTerm::parse);
     check_terms(&from, context.known, Some(context.sets), problems);
     let hairpin = match section.flag("hairpin") {
@@ -63,7 +77,7 @@ fn forward(mut section: Section<'_>, context: Context<'_>) -> Option<(At<Forward
     match Forward::parse(&protocol.value, &port.value, &to.value) {
         Ok(forward) => {
             let from = from.into_iter().map(|term| term.value).collect();
-            Some((At { value: Forward { from, hairpin, ..forward }, at: to.at }, port.at))
+            Some((At { value: Forward { address, from, hairpin, ..forward }, at: to.at }, port.at))
         }
         Err(error) => {
             let at = match error.word() {
@@ -159,11 +173,24 @@ pub(crate) fn no_host_of(host: &ForwardHost, lans: &[LanRead], dns: &Dns) -> Opt
     no_host(host, &lans, dns)
 }
 
-fn no_host(host: &ForwardHost, lans: &[&Lan], dns: &Dns) -> Option<Fault> {
+pub(crate) fn no_host(host: &ForwardHost, lans: &[&Lan], dns: &Dns) -> Option<Fault> {
     match host {
         ForwardHost::Address(address) => no_host_at(*address, lans),
         ForwardHost::Name(name) => no_host_named(name, lans, dns),
     }
+}
+
+/// The address of a host, as far as the file knows it.
+pub(crate) fn address_of(host: &ForwardHost, lans: &[&Lan], dns: &Dns) -> Option<Ipv4Addr> {
+    let name = match host {
+        ForwardHost::Address(address) => return Some(*address),
+        ForwardHost::Name(name) => name,
+    };
+    let mut reserved =
+        lans.iter().flat_map(|lan| lan.dhcp.iter()).flat_map(|dhcp| &dhcp.reservations);
+    let reserved = reserved.find(|one| one.name == *name).map(|one| one.address);
+    let in_dns = || dns.hosts.iter().find(|host| host.name == *name).map(|host| host.address);
+    reserved.or_else(in_dns)
 }
 
 fn no_host_at(address: Ipv4Addr, lans: &[&Lan]) -> Option<Fault> {
@@ -189,4 +216,16 @@ fn no_host_named(name: &str, lans: &[&Lan], dns: &Dns) -> Option<Fault> {
         None => format!("reserve `{name}` in a `[[lan.dhcp.reservation]]` or give an address"),
     };
     Some(Fault::ForwardToUnknown { name: name.to_owned(), remedy })
+}
+
+pub(crate) fn ports(section: &mut Section<'_>) -> Option<At<RangeInclusive<u16>>> {
+    let text = port_text(section)?;
+    let read: Result<_, ParseForwardError> = parse_ports(&text.value);
+    match read {
+        Ok(ports) => Some(text.map(|_| ports)),
+        Err(error) => {
+            section.problems.note(&text.at, error.into());
+            None
+        }
+    }
 }

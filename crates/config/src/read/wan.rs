@@ -19,11 +19,15 @@ pub(crate) struct WanRead {
     pub(crate) link_at: Range<usize>,
     /// The static subnet.
     pub(crate) subnet: Option<(Ipv4Net, Range<usize>)>,
+    /// Where each range of further addresses stands.
+    pub(crate) addresses_at: Vec<Range<usize>>,
 }
 
 pub(crate) fn wan(mut section: Section<'_>) -> Option<WanRead> {
     let link = section.required("link", "wan0", name::link);
     let mode = mode(&mut section);
+    let max = defaults::WAN_ADDRESSES_MAX;
+    let addresses = section.list("addresses", max, value::addresses);
     let ping = section
         .flag("ping")
         .map_or(defaults::PING, |flag| if flag.value { Ping::Answer } else { Ping::Silent });
@@ -44,6 +48,7 @@ pub(crate) fn wan(mut section: Section<'_>) -> Option<WanRead> {
     let wan = Wan {
         link: link.value,
         mode,
+        addresses: addresses.iter().map(|range| range.value).collect(),
         ping,
         bogons,
         bogons_allow: bogons_allow.into_iter().map(|net| net.value).collect(),
@@ -51,7 +56,8 @@ pub(crate) fn wan(mut section: Section<'_>) -> Option<WanRead> {
         mtu: mtu.map(|mtu| mtu.value),
         mac: mac.map(|mac| mac.value),
     };
-    Some(WanRead { wan, link_at: link.at, subnet })
+    let addresses_at = addresses.into_iter().map(|range| range.at).collect();
+    Some(WanRead { wan, link_at: link.at, subnet, addresses_at })
 }
 
 #[derive(Clone, Copy, PartialEq)]

@@ -43,6 +43,7 @@ fn forward_of(spec: ForwardSpec) -> Forward {
     Forward {
         id: Forward::id_of(spec.protocol, spec.port),
         protocol: spec.protocol,
+        address: None,
         port: spec.port,
         to: spec.to,
         source: ForwardSource::Runtime,

@@ -1,7 +1,7 @@
 //! Ports that lead inside.
 
 use std::fmt;
-use std::net::SocketAddrV4;
+use std::net::{Ipv4Addr, SocketAddrV4};
 use std::str::FromStr;
 
 use config::{ForwardHost, ForwardProtocol, Hairpinning, ParseForwardError};
@@ -247,11 +247,15 @@ impl fmt::Display for ForwardSource {
 /// A forward that exists.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Forward {
-    /// `protocol/port`, unique among forwards and stable across restarts.
+    /// `protocol/port`, or `protocol/address:port` where the address is not the WAN link's own; unique
+    /// among forwards and stable across restarts.
     pub id: String,
     /// Protocols it covers.
     #[serde(with = "protocol")]
     pub protocol: ForwardProtocol,
+    /// Which external address; absent: the WAN link's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub address: Option<Ipv4Addr>,
     /// External port or range.
     pub port: PortRange,
     /// Where it leads, as it was asked for.
@@ -282,9 +286,14 @@ impl Forward {
     ) -> Self {
         let port = PortRange { first: *forward.port.start(), last: *forward.port.end() };
         let config::ForwardTarget { host, port: internal } = &forward.to;
+        let id = match forward.address {
+            None => Self::id_of(forward.protocol, port),
+            Some(address) => format!("{}/{address}:{port}", forward.protocol.as_str()),
+        };
         Self {
-            id: Self::id_of(forward.protocol, port),
+            id,
             protocol: forward.protocol,
+            address: forward.address,
             port,
             to: ForwardTarget { host: host.clone(), port: Some(*internal) },
             source,
@@ -295,7 +304,7 @@ impl Forward {
         }
     }
 
-    /// What identifies a forward.
+    /// What identifies a forward of the WAN link's own address.
     #[must_use]
     pub fn id_of(protocol: ForwardProtocol, port: PortRange) -> String {
         format!("{}/{port}", protocol.as_str())
@@ -355,6 +364,16 @@ mod tests {
         assert_eq!(forward.to_string(), "udp 27000-27015 to minecraft:27000");
         let shown = Forward::new(&forward, ForwardSource::Runtime, None, WanState::Bound);
         assert_eq!((shown.id.as_str(), shown.enabled), ("udp/27000-27015", false));
+    }
+
+    #[test]
+    fn one_port_of_two_addresses_is_two_forwards() {
+        let mut forward = config::Forward::parse("tcp", "80", "web").unwrap();
+        forward.address = Some(Ipv4Addr::new(203, 0, 113, 5));
+        let shown = Forward::new(&forward, ForwardSource::Config, None, WanState::Bound);
+        assert_eq!(shown.id, "tcp/203.0.113.5:80");
+        let json = serde_json::to_value(&shown).unwrap();
+        assert_eq!(json["address"], "203.0.113.5");
     }
 
     #[test]

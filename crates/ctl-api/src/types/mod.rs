@@ -22,8 +22,8 @@ pub use host::{Host, Lease, LeaseSource, LeaseState, Reservation};
 pub use rule::{Rule, RuleCounts};
 pub use services::{ConfigProblem, ConfigReport, Dns, Drop, Reloaded, Upstream};
 pub use status::{
-    DmzHost, FlowTotals, Lan, Link, LinkRole, LinkState, Shaper, ShaperDirection, Status, Wan,
-    WanMode, WanState,
+    DmzHost, FlowTotals, Lan, Link, LinkRole, LinkState, OneToOne, Shaper, ShaperDirection, Status,
+    Wan, WanMode, WanState,
 };
 
 /// MAC addresses as text, for `#[serde(with = "mac")]`.

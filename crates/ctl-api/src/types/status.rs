@@ -132,6 +132,12 @@ pub struct Wan {
     pub state: WanState,
     /// Address with the length of its prefix.
     pub address: Option<Ipv4Net>,
+    /// Further external addresses that hosts share with it, in order; empty while the WAN is down.
+    #[serde(default)]
+    pub shared: Vec<Ipv4Addr>,
+    /// External addresses of one host each, likewise.
+    #[serde(default)]
+    pub one_to_one: Vec<OneToOne>,
     /// Next hop to the Internet.
     pub gateway: Option<Ipv4Addr>,
     /// DNS servers of the lease.
@@ -148,6 +154,17 @@ pub struct Wan {
     pub rebinds_secs: Option<u64>,
     /// Seconds until it ends.
     pub lease_expires_secs: Option<u64>,
+}
+
+/// An external address that belongs to one host.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct OneToOne {
+    /// The address outside.
+    pub external: Ipv4Addr,
+    /// The host.
+    pub internal: Ipv4Addr,
+    /// Whether flows may be opened from outside.
+    pub inbound: bool,
 }
 
 /// A LAN.

@@ -6,6 +6,7 @@ mod frames;
 mod peer;
 mod rig;
 
+mod addresses;
 mod arp_and_ping;
 mod leases;
 mod names;

@@ -54,6 +54,26 @@ fn rfc5382_req5_an_established_connection_lives_two_hours_and_four_minutes() {
 }
 
 #[test]
+fn req7857_2_1_opening_and_closing_have_times_of_their_own() {
+    let timeouts =
+        Timeouts { tcp_opening: secs(300), tcp_closing: secs(240), ..Timeouts::default() };
+    let mut rig = Rig::new(Policy { timeouts, ..policy() });
+    rig.tcp_out(ep(A, 5000), ep(R, 80), SYN).unwrap();
+    rig.tcp_out(ep(A, 5001), ep(R, 80), SYN).unwrap();
+    rig.tcp_in(ep(R, 80), ep(E, 5001), SYN_ACK).unwrap();
+    rig.tcp_out(ep(A, 5001), ep(R, 80), FIN_ACK).unwrap();
+    rig.tcp_in(ep(R, 80), ep(E, 5001), FIN_ACK).unwrap();
+    rig.advance(secs(240));
+    assert_eq!(rig.sessions().len(), 2);
+    rig.advance(secs(2));
+    assert_eq!(rig.states(), ["opening"]);
+    rig.advance(secs(58));
+    assert_eq!(rig.sessions().len(), 1);
+    rig.advance(secs(2));
+    assert!(rig.sessions().is_empty());
+}
+
+#[test]
 fn req6_outbound_packets_refresh() {
     let mut rig = Rig::new(policy());
     for _ in 0..3 {

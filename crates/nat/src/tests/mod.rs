@@ -12,9 +12,11 @@ use packet::{
 
 use crate::*;
 
+mod addresses;
 mod conformance;
 mod errors;
 mod esp;
+mod exempt;
 mod explicit;
 mod filtering;
 mod hairpin;
@@ -29,6 +31,7 @@ mod policy_change;
 mod properties;
 mod quotas;
 mod resets;
+mod statics;
 mod tcp;
 mod workers;
 
@@ -56,16 +59,21 @@ const fn secs(secs: u64) -> Duration {
     Duration::from_secs(secs)
 }
 
-fn policy() -> Policy {
+pub(crate) fn policy() -> Policy {
     Policy {
         generation: 1,
         external: Some(E),
+        pool: Pool::default(),
+        statics: Statics::default(),
+        exemptions: Box::default(),
         filtering: vec![Filtering::AddressAndPortDependent; 3].into(),
+        host_filterings: HostFilterings::default(),
         forwards: Forwards::default(),
         dmz: None,
         timeouts: Timeouts::default(),
         reserved: ReservedPorts::none().with(Protocol::Udp, 68..=68),
         mappings_per_host_max: 1_000_000,
+        mappings_per_host_max_of: ProtocolQuotas::NONE,
         ports_at_rest_max: 1_000_000,
         sessions_per_host_max: Some(1_000_000),
         new_sessions: Rate { per_second: 1_000_000, burst: 1_000_000 },
@@ -79,6 +87,7 @@ fn with_filtering(filtering: Filtering) -> Policy {
 fn forward(protocol: Protocol, port: u16, to: Endpoint) -> Forward {
     Forward {
         protocol,
+        address: None,
         external: port..=port,
         to: Internal(to),
         id: u32::from(port),
@@ -253,7 +262,8 @@ fn request<'d>(
     now: Instant,
 ) -> Result<Result<OpenRequest<'d>, Relay>, DropReason> {
     let inside = ingress != LinkId::WAN;
-    let to_external = policy.external == Some(datagram.destination.address);
+    let to_external = policy.is_external(datagram.destination.address);
+    let is_exempt = policy.exempts(datagram.protocol(), datagram.source, datagram.destination);
     let side = if inside { Side::Inside } else { Side::Outside };
     let translation = match (inside, to_external) {
         (false, true) => {
@@ -272,10 +282,12 @@ fn request<'d>(
             Translation::Hairpin(engine.tables().resolve_external(pass, datagram, side, policy)?)
         }
         (true, false) if datagram.destination.address.octets()[0] == 10 => Translation::Routed,
+        (true, false) if is_exempt => Translation::Routed,
         (true, false) => Translation::Outbound,
         (false, false) => return Err(DropReason::NoRoute),
     };
-    let egress = if translation == Translation::Outbound { LinkId::WAN } else { LAN };
+    let leaves = translation == Translation::Outbound || inside && !to_external && is_exempt;
+    let egress = if leaves { LinkId::WAN } else { LAN };
     Ok(Ok(OpenRequest {
         datagram,
         segment,

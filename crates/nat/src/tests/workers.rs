@@ -54,20 +54,17 @@ fn a_worker_cannot_kill_the_session_of_another() {
     assert!(rig.engines[0].kill(&pass, id, rig.now));
 }
 
-#[test]
-fn req1_req3_hold_while_workers_race_for_the_same_endpoints() {
-    const ENDPOINTS: u32 = 2000;
+/// Lets four workers open a session each for the same internal endpoints at the same time, and
+/// checks that one internal endpoint has one external one and the reverse.
+fn race(policy: &Policy, endpoints: u32, internal: impl Fn(u32) -> Endpoint + Sync) {
     let (tables, engines) = Tables::new(32_768, 4, 7);
-    let policy = policy();
     std::thread::scope(|scope| {
         for (worker, mut engine) in engines.into_iter().enumerate() {
-            let (tables, policy) = (&tables, &policy);
+            let (tables, internal) = (&tables, &internal);
             scope.spawn(move || {
                 let mut participant = tables.domain().participant().unwrap();
-                for n in 0..ENDPOINTS {
-                    let internal =
-                        ep(Ipv4Addr::from_bits(0x0a00_0000 + n / 8), 5000 + (n % 8) as u16);
-                    let packet = udp(internal, ep(R, 1 + worker as u16));
+                for n in 0..endpoints {
+                    let packet = udp(internal(n), ep(R, 1 + worker as u16));
                     let datagram = datagram(&packet);
                     let pass = participant.pass();
                     let request =
@@ -87,9 +84,27 @@ fn req1_req3_hold_while_workers_race_for_the_same_endpoints() {
         assert_eq!(*by_internal.entry(internal).or_insert(external), external);
         assert_eq!(*by_external.entry(external).or_insert(internal), internal);
     });
-    assert_eq!(by_internal.len(), ENDPOINTS as usize);
-    assert_eq!(tables.stats().sessions, 4 * ENDPOINTS as usize);
-    assert_eq!(tables.hosts.total(), u64::from(ENDPOINTS));
+    assert_eq!(by_internal.len(), endpoints as usize);
+    assert_eq!(tables.stats().sessions, 4 * endpoints as usize);
+    assert_eq!(tables.hosts.total(), u64::from(endpoints));
+}
+
+#[test]
+fn req1_req3_hold_while_workers_race_for_the_same_endpoints() {
+    let crowd = |n| ep(Ipv4Addr::from_bits(0x0a00_0000 + n / 8), 5000 + (n % 8) as u16);
+    race(&policy(), 2000, crowd);
+    let pool = Pool::new([E_NEW], Pooling::Paired);
+    race(&Policy { pool, ..policy() }, 2000, crowd);
+}
+
+#[test]
+fn req1_holds_while_workers_race_for_the_last_ports_of_addresses_that_are_shared_at_will() {
+    let pool = Pool::new([E_NEW], Pooling::Any);
+    let policy = Policy { pool, ..policy() };
+    // An address has 512 odd ports below 1024; all of these hosts belong to the same one.
+    let hosts = (0x0a00_0000..).map(Ipv4Addr::from_bits);
+    let hosts: Vec<_> = hosts.filter(|host| policy.pool.paired(E, *host) == E).take(700).collect();
+    race(&policy, 700, |n| ep(hosts[n as usize], 501));
 }
 
 #[test]

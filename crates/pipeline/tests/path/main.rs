@@ -5,10 +5,12 @@
 mod frames;
 mod rig;
 
+mod addresses;
 mod allocations;
 mod conformance;
 mod egress;
 mod errors;
+mod exempt;
 mod fragments;
 mod hairpin;
 mod handshakes;

@@ -91,6 +91,12 @@ address = "10.0.3.1/24"
 reach = ["home"]
 "#;
 
+/// The configuration above with `lines` under `[wan]` and `tail` at the end.
+pub fn config_of_wan(lines: &str, tail: &str) -> Config {
+    let file = CONFIG.replace("gateway = ", &format!("{lines}\ngateway = "));
+    config::parse("the test's", &format!("{file}{tail}")).expect("the test's additions are right")
+}
+
 pub fn config() -> Config {
     config::parse("the test's", CONFIG).expect("the configuration above is right")
 }
@@ -116,6 +122,7 @@ pub fn web_forward() -> Forward {
     let to = Internal(Endpoint::new(B, 80));
     Forward {
         protocol: Protocol::Tcp,
+        address: None,
         external: WEB..=WEB,
         to,
         id: 1,

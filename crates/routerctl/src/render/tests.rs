@@ -70,6 +70,25 @@ fn a_wan_without_a_lease_says_only_how_far_it_is() {
 }
 
 #[test]
+fn a_wan_names_the_addresses_that_hosts_share_and_those_of_one_host() {
+    let text = wan(&read(
+        r#"{"link":"wan0","mode":"static","state":"static","address":"198.51.100.2/24",
+        "gateway":"198.51.100.1","dns":[],"shared":["198.51.100.3","198.51.100.8","198.51.100.9",
+        "198.51.100.10","198.51.100.11","203.0.113.7"],"one_to_one":[{"external":"198.51.100.5",
+        "internal":"10.0.0.9","inbound":false}],"domain":null,"server":null,"lease_secs":null,
+        "renews_secs":null,"rebinds_secs":null,"lease_expires_secs":null}"#,
+    ));
+    let expected = "\
+wan      wan0 (static), static
+address  198.51.100.2/24 via 198.51.100.1
+shared   198.51.100.3, 198.51.100.8, 198.51.100.9, 198.51.100.10 and 2 more
+1:1      198.51.100.5 is 10.0.0.9, closed from outside
+";
+    assert_eq!(text, expected);
+    assert_fits(&text);
+}
+
+#[test]
 fn a_dmz_host_is_flagged() {
     let text = r#"{"version":"0.1.0","uptime_secs":1,"config_generation":2,
         "wan":{"link":"wan0","mode":"dhcp","state":"init","address":null,"gateway":null,"dns":[],
