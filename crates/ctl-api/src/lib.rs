@@ -17,6 +17,7 @@
 //! | `DELETE /v1/flows?...` | [`FlowFilter`], not empty | [`Killed`] |
 //! | `GET /v1/hosts` | | array of [`Host`] |
 //! | `GET /v1/wan`, `POST /v1/wan/renew`, `POST /v1/wan/release` | | [`Wan`] |
+//! | `POST /v1/explain` | [`ExplainRequest`] | [`Explanation`]; changes nothing |
 //! | `GET /v1/drops` | | array of [`Drop`] |
 //! | `GET /v1/rules` | | array of [`Rule`] |
 //! | `GET /v1/dns`, `POST /v1/dns/flush` | | [`Dns`] |

@@ -8,8 +8,8 @@ use tokio::sync::oneshot;
 
 use crate::Problem;
 use crate::types::{
-    ConfigReport, Dns, Drop, Flow, FlowFilter, Forward, ForwardProtocol, ForwardSpec, Host, Killed,
-    Lease, PortRange, Reloaded, Reservation, Rule, Shaper, Status, Wan,
+    ConfigReport, Dns, Drop, Explanation, Flow, FlowFilter, Forward, ForwardProtocol, ForwardSpec,
+    Host, Killed, Lease, PortRange, Question, Reloaded, Reservation, Rule, Shaper, Status, Wan,
 };
 
 /// Most requests that wait for the control thread. It drains them at every turn of its loop; more than
@@ -45,6 +45,8 @@ pub enum Request {
     WanRenew(Answer<Wan>),
     /// Give the WAN lease back and stay without one until a renewal is asked for.
     WanRelease(Answer<Wan>),
+    /// What would become of this packet; changes nothing.
+    Explain(Question, Answer<Explanation>),
     /// Drop counters that are not zero.
     DropList(Answer<Vec<Drop>>),
     /// The rules of the firewall with their counts, in file order.

@@ -10,6 +10,7 @@ use crate::bonds::Bonds;
 use crate::esp::is_barred;
 use crate::flow::{CONDEMNED, Direction, NextHop, SYN, UNADMITTED, UNANSWERED};
 use crate::handshake::Accepted;
+use crate::plan::Planner;
 use crate::state::{touch_sctp, touch_tcp};
 use crate::tables::{Owners, SessionHit, SessionId, SessionKey, Tables};
 use crate::upkeep::settle;
@@ -68,6 +69,19 @@ pub enum Standing {
     Condemned,
     /// A hairpin whose target has not sent yet: the side's packets are dropped.
     Waits,
+}
+
+impl Standing {
+    /// Why packets of such a session are dropped. One that is void makes room, one that agrees lets
+    /// them pass.
+    #[must_use]
+    pub fn refusal(self) -> Option<DropReason> {
+        match self {
+            Self::Condemned => Some(DropReason::SessionConflict),
+            Self::Waits => Some(DropReason::FilterDenied),
+            Self::Agrees | Self::Void => None,
+        }
+    }
 }
 
 /// Entries that one worker's tables have room for.
@@ -181,10 +195,7 @@ impl Engine {
                             Ok(hit)
                         }
                     }
-                    InsertError::Exists { side: 1, .. } if plan.is_by_peer() => {
-                        Err(DropReason::PeerTaken)
-                    }
-                    InsertError::Exists { .. } => Err(DropReason::SessionConflict),
+                    InsertError::Exists { side, .. } => Err(plan.conflict(side)),
                     InsertError::Full | InsertError::BucketFull => {
                         Err(DropReason::SessionTableFull)
                     }
@@ -203,15 +214,16 @@ impl Engine {
         now: Instant,
     ) -> Revalidation {
         let [first, second] = [hit.value_at(0), hit.value_at(1)];
-        match standing(hit, policy) {
-            Standing::Condemned => Revalidation::Drop(DropReason::SessionConflict),
+        let standing = standing(hit, policy);
+        if matches!(standing, Standing::Waits | Standing::Agrees) {
+            second.set_generation(policy.generation);
+        }
+        if let Some(reason) = standing.refusal() {
+            return Revalidation::Drop(reason);
+        }
+        match standing {
             Standing::Void => self.void(pass, hit, now),
-            Standing::Waits => {
-                second.set_generation(policy.generation);
-                Revalidation::Drop(DropReason::FilterDenied)
-            }
-            Standing::Agrees => {
-                second.set_generation(policy.generation);
+            Standing::Agrees | Standing::Waits | Standing::Condemned => {
                 if !first.has(UNADMITTED) || second.packets() > 0 {
                     first.set_generation(policy.generation);
                 }

@@ -39,7 +39,7 @@ use packet::{
 use crate::engine::{Engine, OpenRequest, Translation};
 use crate::flow::{CONDEMNED, Direction, Flow, UNANSWERED};
 use crate::mapping::ContactKey;
-use crate::plan::Plan;
+use crate::plan::{Plan, Planner};
 use crate::tables::{SessionHit, SessionKey, Tables};
 use crate::tick::{Tick, ticks};
 use crate::{Inbound, Policy};
@@ -139,6 +139,53 @@ impl Tables {
         let is_shared = all().any(|(out, _)| host_of(&out) != host);
         let answer = answer_to(number).filter(|_| !is_shared);
         answer.map(Meant::Only).ok_or(DropReason::NoMapping)
+    }
+
+    /// The places that an association out of `host` may take, if they are free.
+    ///
+    /// # Errors
+    /// [`DropReason::HostQuota`].
+    fn places_for(
+        &self,
+        pass: &Pass<'_>,
+        (external, peer): (Ipv4Addr, Ipv4Addr),
+        host: Ipv4Addr,
+    ) -> Result<impl Iterator<Item = u16>, DropReason> {
+        let all = self.associations(pass, external, peer);
+        let of_host = all.filter(|(out, _)| host_of(out) == host).count();
+        if of_host >= HOST_ASSOCIATIONS_MAX {
+            return Err(DropReason::HostQuota);
+        }
+        // An answer that has outlived what it answered would be taken for one to us.
+        let is_left = move |number: &u16| {
+            self.sessions().lookup(pass, &answer_place(external, peer, *number)).is_none()
+        };
+        Ok((1..=PEER_ASSOCIATIONS_MAX).filter(is_left))
+    }
+
+    /// Whether an association out could be opened.
+    ///
+    /// # Errors
+    /// As [`Self::places_for`]; [`DropReason::PeerTaken`] if no place is free.
+    pub(crate) fn check_esp_out(&self, pass: &Pass<'_>, plan: &Plan) -> Result<(), DropReason> {
+        let [key, _] = plan.keys();
+        let ends = (plan.source().address, key.destination().address);
+        let mut places = self.places_for(pass, ends, key.source().address)?;
+        let is_free =
+            |number| self.sessions().lookup(pass, &place(ends.0, ends.1, number)).is_none();
+        if places.any(is_free) { Ok(()) } else { Err(DropReason::PeerTaken) }
+    }
+
+    /// Whether an ESP packet from outside opens an association in; else it goes to one that is there.
+    ///
+    /// # Errors
+    /// [`DropReason::NoMapping`] or [`DropReason::SessionConflict`].
+    pub(crate) fn opens_esp_in(
+        &self,
+        pass: &Pass<'_>,
+        datagram: &Datagram,
+    ) -> Result<bool, DropReason> {
+        Ok(matches!(self.meant(pass, datagram)?, Meant::Waiting(..)))
     }
 
     /// The associations out from `external` to `peer`, with the numbers of their places.
@@ -285,20 +332,7 @@ impl Engine {
         let [key, _] = plan.keys();
         let (host, peer) = (key.source().address, key.destination().address);
         let external = plan.source().address;
-        let of_host = self
-            .tables
-            .associations(pass, external, peer)
-            .filter(|(out, _)| host_of(out) == host)
-            .count();
-        if of_host >= HOST_ASSOCIATIONS_MAX {
-            return Err(DropReason::HostQuota);
-        }
-        for number in 1..=PEER_ASSOCIATIONS_MAX {
-            // An answer that has outlived what it answered would be taken for one to us.
-            let left = answer_place(external, peer, number);
-            if self.tables.sessions().lookup(pass, &left).is_some() {
-                continue;
-            }
+        for number in self.tables.places_for(pass, (external, peer), host)? {
             let keys = [SessionKey(key), place(external, peer, number)];
             let values = plan.flows(request, policy, now);
             match self.owners.sessions.insert(pass, keys, values) {

@@ -103,6 +103,12 @@ impl Relay {
         Flow::new(datagram.key(self.side), rewrite, links, Instant::ZERO).apply(packet, datagram);
     }
 
+    /// What the packet's source and destination become.
+    #[must_use]
+    pub fn endpoints(&self) -> (Endpoint, Endpoint) {
+        (self.source, self.destination)
+    }
+
     /// Where the packet goes.
     #[must_use]
     pub fn destination(&self) -> Ipv4Addr {

@@ -91,6 +91,25 @@ impl Hosts {
         None
     }
 
+    /// Whether [`Self::acquire`] would count one more; counts nothing.
+    pub(crate) fn admits(&self, host: Ipv4Addr, max: u32) -> bool {
+        self.place(host, self.home(host)).is_some() && self.count(host) < max
+    }
+
+    /// Whether [`Self::acquire_mapping`] would count one more; counts nothing.
+    pub(crate) fn admits_mapping(
+        &self,
+        host: Ipv4Addr,
+        protocol: Protocol,
+        policy: &Policy,
+    ) -> bool {
+        let max = policy.mappings_per_host_max_of.of(protocol);
+        self.admits(host, policy.mappings_per_host_max)
+            && self.place(host, self.home(host)).is_some_and(|at| {
+                self.of_protocol[at][place_of(protocol)].load(Ordering::Relaxed) < max
+            })
+    }
+
     /// Counts one less.
     pub(crate) fn release(&self, slot: HostSlot) {
         if slot != HostSlot::NONE {

@@ -132,6 +132,15 @@ impl PortJournal {
         None
     }
 
+    /// The words of an address, to read in; `None` if it has none.
+    pub(crate) fn look(&self, address: Ipv4Addr) -> Option<Open<'_>> {
+        let words = self.words();
+        let headers = &words[..addresses_of(words)];
+        let index = find(headers, address)?;
+        let segment = Segment::of(index, headers[index].load(Ordering::Relaxed));
+        Some(Open { journal: self, words, segment })
+    }
+
     /// Frees the port of a mapping, if it is still this internal endpoint's.
     pub(crate) fn free(&self, protocol: Protocol, internal: Internal, external: External) {
         let words = self.words();

@@ -101,6 +101,7 @@ mod errors;
 mod esp;
 mod exempt;
 mod flow;
+mod foresee;
 mod forwards;
 mod handshake;
 mod hosts;
@@ -126,9 +127,11 @@ pub use errors::PendingError;
 pub use esp::is_answer;
 pub use exempt::{EXEMPTIONS_MAX, Exemption};
 pub use flow::{Direction, Flow, NextHop};
+pub use foresee::Foreseen;
 pub use forwards::{FORWARDS_MAX, Forward, ForwardError, Forwards, Hairpin};
 pub use handshake::{Accepted, Entry, Relay};
 pub use journal::{JournalWords, PortJournal};
+pub use plan::Origin;
 pub use policy::{
     Dmz, DmzEcho, Filtering, HostFilterings, Policy, ProtocolQuotas, Rate, ReservedPorts, Timeouts,
 };

@@ -2,12 +2,13 @@
 
 use std::net::Ipv4Addr;
 
-use flow_table::{Hit, InsertError, Keep, Pass};
+use flow_table::{EntryId, Hit, InsertError, Keep, Pass};
 use packet::header::tcp;
 use packet::{
     Datagram, DropReason, Endpoint, External, FlowKey, IcmpKind, Instant, Internal, L4, LinkId,
     Protocol, SctpChunk, Side,
 };
+use rand::rngs::StdRng;
 
 use crate::bonds::{Bond, Bonds};
 use crate::engine::{Engine, OpenRequest, Translation};
@@ -20,7 +21,7 @@ use crate::journal;
 use crate::mapping::{Contact, ContactKey, Mapping, MappingKey};
 use crate::ports::Candidates;
 use crate::sharing::Sharing;
-use crate::tables::SessionHit;
+use crate::tables::{SessionHit, Tables};
 use crate::{Filtering, Policy};
 
 /// Mappings at rest given up at once when the mapping table is full, so that the next flows find
@@ -39,6 +40,7 @@ pub(crate) struct Plan {
     traits: u8,
     mapping: Option<Bond>,
     target: Option<Bond>,
+    origin: Option<Origin>,
 }
 
 impl Plan {
@@ -58,10 +60,34 @@ impl Plan {
         self.source
     }
 
-    /// Whether one host has its peer to itself.
-    pub(crate) fn is_by_peer(&self) -> bool {
-        Sharing::of(self.key.protocol()) == Sharing::Peer
-            && self.traits & DIRECTION == Direction::Outbound as u8
+    /// The contact that counts the remote address of a session: for address-dependent filtering, where the
+    /// LAN has it, and for ESP.
+    pub(crate) fn counted(&self, lan: LinkId, policy: &Policy) -> Option<[ContactKey; 2]> {
+        let filters = policy.filtering_of(lan, self.key.source().address)
+            == Filtering::AddressDependent
+            && self.traits & HOLDS_MAPPING != 0;
+        let is_counted = filters || self.key.protocol() == Protocol::Esp;
+        let bond = self.mapping.filter(|_| is_counted)?;
+        let remote = self.key.destination().address;
+        Some(ContactKey::new(self.key.protocol(), bond.external, remote))
+    }
+
+    /// The destination of its packets when they leave.
+    pub(crate) fn destination(&self) -> Endpoint {
+        self.destination
+    }
+
+    /// Where the external source comes from, if it has one of its own.
+    pub(crate) fn origin(&self) -> Option<Origin> {
+        self.origin
+    }
+
+    /// Why the session can't be, if another has its key of this side.
+    pub(crate) fn conflict(&self, side: usize) -> DropReason {
+        // One host has its peer to itself.
+        let is_by_peer = Sharing::of(self.key.protocol()) == Sharing::Peer
+            && self.traits & DIRECTION == Direction::Outbound as u8;
+        if side == 1 && is_by_peer { DropReason::PeerTaken } else { DropReason::SessionConflict }
     }
 
     /// What an ESP packet from outside opens that was found to be for `host`.
@@ -75,6 +101,7 @@ impl Plan {
             traits: Direction::Inbound as u8,
             mapping: Some(Bond { internal, external: External(datagram.destination), lan }),
             target: None,
+            origin: None,
         }
     }
 
@@ -122,9 +149,25 @@ impl Plan {
 }
 
 /// An external endpoint, and whether a mapping was held for it.
-struct Standin {
+pub(crate) struct Standin {
     external: External,
     is_held: bool,
+    origin: Origin,
+}
+
+/// Where the external endpoint of a new session's source comes from.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Origin {
+    /// It is bound to the internal endpoint: by a forward or a 1:1 address, or because the protocol has no ports.
+    Bound,
+    /// A mapping that is there.
+    Mapped,
+    /// A new mapping with the internal endpoint's own port.
+    Preserved,
+    /// A new mapping with the port that the internal endpoint had before the start.
+    Former,
+    /// A new mapping with another port, drawn by chance.
+    Drawn,
 }
 
 /// A mapping to be made.
@@ -141,14 +184,60 @@ struct Allocation {
 /// How a mapping came about.
 enum Allocated<'p> {
     /// It was made, and is held.
-    Made(External),
+    Made(External, Origin),
     /// Another worker made it meanwhile.
     Found(Hit<'p, MappingKey, Mapping>),
 }
 
-impl Engine {
+/// The deciding half of a new session: what it will be, as far as the holding half lets it.
+///
+/// Two hold: [`Engine`] really does, [`Foresight`](crate::foresee::Foresight) only says whether it could.
+pub(crate) trait Planner {
+    /// Adds a session to a mapping that has one.
+    const JOIN: fn(&Mapping) -> bool;
+
+    fn tables(&self) -> &Tables;
+
+    /// Gives back what a plan holds.
+    fn release(&self, pass: &Pass<'_>, plan: &Plan, now: Instant);
+
+    /// Gives up a mapping that nobody may use any more, if it rests.
+    fn discard(&mut self, pass: &Pass<'_>, id: EntryId);
+
+    /// Notes the remote address of a plan that [counts it](Plan::counted); on failure the plan's mapping is
+    /// given back.
+    fn hold_contact(
+        &mut self,
+        pass: &Pass<'_>,
+        plan: &mut Plan,
+        lan: LinkId,
+        policy: &Policy,
+        now: Instant,
+    ) -> Result<(), DropReason>;
+
+    /// Adds a session to an internal endpoint's mapping, waking it if it is at rest.
+    fn hold(
+        &self,
+        mapping: &Mapping,
+        protocol: Protocol,
+        internal: Internal,
+        lan: LinkId,
+        policy: &Policy,
+    ) -> Result<(), DropReason>;
+
+    /// Makes a mapping.
+    fn allocate(
+        &mut self,
+        pass: &Pass<'_>,
+        protocol: Protocol,
+        internal: Internal,
+        lan: LinkId,
+        policy: &Policy,
+        now: Instant,
+    ) -> Result<(External, Origin), DropReason>;
+
     /// Plans a session and holds what it counts on.
-    pub(crate) fn plan(
+    fn plan(
         &mut self,
         pass: &Pass<'_>,
         request: &OpenRequest<'_>,
@@ -167,7 +256,7 @@ impl Engine {
                 self.plan_inbound(pass, request, internal, policy, Mapping::is_held)
             }
             Translation::Accepted(accepted) => {
-                self.plan_inbound(pass, request, accepted.internal, policy, Mapping::join)
+                self.plan_inbound(pass, request, accepted.internal, policy, Self::JOIN)
             }
             Translation::Hairpin(internal) => {
                 first_segment(datagram)?;
@@ -185,7 +274,16 @@ impl Engine {
                     _ => Side::Inside,
                 };
                 let (mapping, target) = (None, None);
-                Ok(Plan { key, source, destination, answers, traits, mapping, target })
+                Ok(Plan {
+                    key,
+                    source,
+                    destination,
+                    answers,
+                    traits,
+                    mapping,
+                    target,
+                    origin: None,
+                })
             }
         }
     }
@@ -207,7 +305,7 @@ impl Engine {
         let key = datagram.key(Side::Outside);
         let (source, destination) = (datagram.source, internal.0);
         let (answers, mapping) = (Side::Inside, Some(bond));
-        Ok(Plan { key, source, destination, answers, traits, mapping, target: None })
+        Ok(Plan { key, source, destination, answers, traits, mapping, target: None, origin: None })
     }
 
     fn plan_outbound(
@@ -231,6 +329,7 @@ impl Engine {
             traits,
             mapping: Some(Bond { internal, external: standin.external, lan: request.ingress }),
             target: None,
+            origin: Some(standin.origin),
         };
         self.hold_contact(pass, &mut plan, request.ingress, policy, now)?;
         Ok(plan)
@@ -256,7 +355,7 @@ impl Engine {
         let joined = if key == reverse {
             Err(DropReason::Land)
         } else {
-            self.enter_target(pass, protocol, target, policy, (HOLDS_TARGET, Mapping::join))
+            self.enter_target(pass, protocol, target, policy, (HOLDS_TARGET, Self::JOIN))
         };
         match joined {
             Ok(holds) => {
@@ -264,7 +363,7 @@ impl Engine {
                 plan.target = Some(target);
             }
             Err(reason) => {
-                self.tables.release(pass, &plan.bonds(), now);
+                self.release(pass, &plan, now);
                 return Err(reason);
             }
         }
@@ -298,7 +397,7 @@ impl Engine {
         // ICMP has mappings too, but nobody enters by one: only answers come that way.
         let mapping = match protocol {
             Protocol::Icmp => None,
-            _ => self.tables.mapping_of(pass, protocol, bond),
+            _ => self.tables().mapping_of(pass, protocol, bond),
         };
         if mapping.is_some_and(|hit| enter(hit.value_at(0))) {
             return Ok(holds);
@@ -320,44 +419,11 @@ impl Engine {
         policy: &Policy,
     ) -> bool {
         let key = MappingKey::external(protocol, target.external);
-        self.tables.mappings.lookup(pass, &key).is_some_and(|hit| {
+        self.tables().mappings.lookup(pass, &key).is_some_and(|hit| {
             let host = target.internal.0.address;
             let filtering = policy.filtering_of(hit.value_at(0).lan(), host);
-            self.tables.admits(pass, filtering, protocol, target.external, remote)
+            self.tables().admits(pass, filtering, protocol, target.external, remote)
         })
-    }
-
-    /// Notes the remote address for address-dependent filtering, where the LAN has it, and for ESP.
-    /// On failure the plan's mapping is given back.
-    fn hold_contact(
-        &mut self,
-        pass: &Pass<'_>,
-        plan: &mut Plan,
-        lan: LinkId,
-        policy: &Policy,
-        now: Instant,
-    ) -> Result<(), DropReason> {
-        let host = plan.key.source().address;
-        let filters = policy.filtering_of(lan, host) == Filtering::AddressDependent
-            && plan.traits & HOLDS_MAPPING != 0;
-        let is_counted = filters || plan.key.protocol() == Protocol::Esp;
-        let Some(bond) = plan.mapping.filter(|_| is_counted) else {
-            return Ok(());
-        };
-        let remote = plan.key.destination().address;
-        let keys = ContactKey::new(plan.key.protocol(), bond.external, remote);
-        let values = [Contact::held(), Contact::held()];
-        let is_held = match self.owners.contacts.insert(pass, keys, values) {
-            Ok(_) => true,
-            Err(InsertError::Exists { hit, .. }) => hit.value_at(0).join(),
-            Err(InsertError::Full | InsertError::BucketFull) => false,
-        };
-        if !is_held {
-            self.tables.release(pass, &plan.bonds(), now);
-            return Err(DropReason::SessionTableFull);
-        }
-        plan.traits |= HOLDS_CONTACT;
-        Ok(())
     }
 
     /// The external endpoint of an internal one: that of its 1:1 address, of its forward, of its
@@ -376,19 +442,19 @@ impl Engine {
             let taker = policy.forward_to(protocol, external).filter(|to| *to != internal);
             return match taker {
                 Some(_) => Err(DropReason::PortsExhausted),
-                None => Ok(Standin { external, is_held: false }),
+                None => Ok(Standin { external, is_held: false, origin: Origin::Bound }),
             };
         }
         if let Some(external) = policy.forward_of(protocol, internal) {
-            return Ok(Standin { external, is_held: false });
+            return Ok(Standin { external, is_held: false, origin: Origin::Bound });
         }
         let pair = policy.paired(internal.0.address, lan).ok_or(DropReason::WanDown)?;
         if !Sharing::of(protocol).has_mappings() {
             let external = External(Endpoint::new(pair, internal.0.port));
-            return Ok(Standin { external, is_held: false });
+            return Ok(Standin { external, is_held: false, origin: Origin::Bound });
         }
         let key = MappingKey::internal(protocol, internal, pair);
-        let external = match self.tables.mappings.lookup(pass, &key) {
+        let (external, origin) = match self.tables().mappings.lookup(pass, &key) {
             Some(hit) => {
                 let external = External(hit.key_at(1).endpoint());
                 let address = external.0.address;
@@ -397,21 +463,63 @@ impl Engine {
                 {
                     // A forward or service took the port, or the pool no longer has the address.
                     // Its sessions end one by one, then the mapping can go.
-                    if self.owners.mappings.owns(hit.id()) && hit.value_at(0).kill() {
-                        self.tables.bury(&hit);
-                        self.owners.mappings.remove(pass, hit.id());
-                    }
+                    let id = hit.id();
+                    self.discard(pass, id);
                     return Err(DropReason::PortsExhausted);
                 }
                 self.hold(hit.value_at(0), protocol, internal, lan, policy)?;
-                external
+                (external, Origin::Mapped)
             }
             None => self.allocate(pass, protocol, internal, lan, policy, now)?,
         };
-        Ok(Standin { external, is_held: true })
+        Ok(Standin { external, is_held: true, origin })
+    }
+}
+
+impl Planner for Engine {
+    const JOIN: fn(&Mapping) -> bool = Mapping::join;
+
+    fn tables(&self) -> &Tables {
+        &self.tables
     }
 
-    /// Adds a session to an internal endpoint's mapping, waking it if it is at rest.
+    fn release(&self, pass: &Pass<'_>, plan: &Plan, now: Instant) {
+        self.tables.release(pass, &plan.bonds(), now);
+    }
+
+    fn discard(&mut self, pass: &Pass<'_>, id: EntryId) {
+        if self.owners.mappings.owns(id)
+            && let Some(hit) = self.tables.mappings.by_id(pass, id)
+            && hit.value_at(0).kill()
+        {
+            self.tables.bury(&hit);
+            self.owners.mappings.remove(pass, id);
+        }
+    }
+
+    fn hold_contact(
+        &mut self,
+        pass: &Pass<'_>,
+        plan: &mut Plan,
+        lan: LinkId,
+        policy: &Policy,
+        now: Instant,
+    ) -> Result<(), DropReason> {
+        let Some(keys) = plan.counted(lan, policy) else { return Ok(()) };
+        let values = [Contact::held(), Contact::held()];
+        let is_held = match self.owners.contacts.insert(pass, keys, values) {
+            Ok(_) => true,
+            Err(InsertError::Exists { hit, .. }) => hit.value_at(0).join(),
+            Err(InsertError::Full | InsertError::BucketFull) => false,
+        };
+        if !is_held {
+            self.tables.release(pass, &plan.bonds(), now);
+            return Err(DropReason::SessionTableFull);
+        }
+        plan.traits |= HOLDS_CONTACT;
+        Ok(())
+    }
+
     fn hold(
         &self,
         mapping: &Mapping,
@@ -433,20 +541,6 @@ impl Engine {
         if mapping.join() { Ok(()) } else { Err(DropReason::MappingTableFull) }
     }
 
-    fn host_slot(
-        &self,
-        protocol: Protocol,
-        internal: Internal,
-        lan: LinkId,
-        policy: &Policy,
-    ) -> Result<HostSlot, DropReason> {
-        if lan == LinkId::LOCAL {
-            return Ok(HostSlot::NONE);
-        }
-        let slot = self.tables.hosts.acquire_mapping(internal.0.address, protocol, policy);
-        slot.ok_or(DropReason::HostQuota)
-    }
-
     /// Makes a mapping, under the address that the host is paired with, or another if pooling allows
     /// and that has no port left. Its internal name has the paired address in either case, so that
     /// an endpoint has one mapping.
@@ -458,7 +552,7 @@ impl Engine {
         lan: LinkId,
         policy: &Policy,
         now: Instant,
-    ) -> Result<External, DropReason> {
+    ) -> Result<(External, Origin), DropReason> {
         let own = policy.external.ok_or(DropReason::WanDown)?;
         let host = internal.0.address;
         let pair = policy.paired(host, lan).ok_or(DropReason::WanDown)?;
@@ -477,11 +571,11 @@ impl Engine {
                     refusal = reason;
                     break;
                 }
-                Ok(Allocated::Made(external)) => return Ok(external),
+                Ok(Allocated::Made(external, origin)) => return Ok((external, origin)),
                 Ok(Allocated::Found(hit)) => {
                     self.tables.hosts.release(slot);
                     self.hold(hit.value_at(0), protocol, internal, lan, policy)?;
-                    return Ok(External(hit.key_at(1).endpoint()));
+                    return Ok((External(hit.key_at(1).endpoint()), Origin::Mapped));
                 }
             }
         }
@@ -490,6 +584,22 @@ impl Engine {
             self.reclaim(pass, 0);
         }
         Err(refusal)
+    }
+}
+
+impl Engine {
+    fn host_slot(
+        &self,
+        protocol: Protocol,
+        internal: Internal,
+        lan: LinkId,
+        policy: &Policy,
+    ) -> Result<HostSlot, DropReason> {
+        if lan == LinkId::LOCAL {
+            return Ok(HostSlot::NONE);
+        }
+        let slot = self.tables.hosts.acquire_mapping(internal.0.address, protocol, policy);
+        slot.ok_or(DropReason::HostQuota)
     }
 
     /// Takes a port of an address. Inserting the external key *is* the allocation of the port.
@@ -502,24 +612,16 @@ impl Engine {
     ) -> Result<Allocated<'p>, DropReason> {
         let Allocation { protocol, internal, lan, slot, name, now } = *allocation;
         let journal = self.tables.journal.open(address, |other| policy.is_external(other));
-        let former = journal.as_ref().and_then(|open| open.former(protocol, internal, now));
-        // The first candidate is the internal port itself.
-        let tries = if Sharing::of(protocol) == Sharing::OwnPort { 1 } else { usize::MAX };
-        let candidates = Candidates::new(internal.0.port, &mut self.rng).take(tries);
-        for port in former.into_iter().chain(candidates) {
-            let is_held = |open: &journal::Open<'_>| open.is_held(protocol, port, internal, now);
-            let external = External(Endpoint::new(address, port));
-            if !policy.is_dynamic(protocol, external) || journal.as_ref().is_some_and(is_held) {
-                continue;
-            }
+        let tried = Tried { protocol, internal, address, now };
+        for (external, origin) in tried.ports(journal.as_ref(), policy, &mut self.rng) {
             let keys = [name, MappingKey::external(protocol, external)];
             let values = [(); 2].map(|()| Mapping::held(slot, lan));
             match self.owners.mappings.insert(pass, keys, values) {
                 Ok(_) => {
-                    if let Some(open) = journal.filter(|_| lan != LinkId::LOCAL) {
-                        open.take(protocol, port, internal);
+                    if let Some(open) = journal.as_ref().filter(|_| lan != LinkId::LOCAL) {
+                        open.take(protocol, external.0.port, internal);
                     }
-                    return Ok(Allocated::Made(external));
+                    return Ok(Allocated::Made(external, origin));
                 }
                 Err(InsertError::Exists { side: 0, hit }) => return Ok(Allocated::Found(hit)),
                 Err(InsertError::Exists { .. } | InsertError::BucketFull) => {}
@@ -539,6 +641,41 @@ impl Engine {
             tables.bury(&hit);
             Keep::No
         });
+    }
+}
+
+/// A mapping under an address that looks for a port.
+pub(crate) struct Tried {
+    pub(crate) protocol: Protocol,
+    pub(crate) internal: Internal,
+    pub(crate) address: Ipv4Addr,
+    pub(crate) now: Instant,
+}
+
+impl Tried {
+    /// The external endpoints to try in turn: the former one, the internal port itself, then others of its
+    /// class; none that is reserved, forwarded or held for another.
+    pub(crate) fn ports<'a>(
+        &'a self,
+        journal: Option<&'a journal::Open<'a>>,
+        policy: &'a Policy,
+        rng: &'a mut StdRng,
+    ) -> impl Iterator<Item = (External, Origin)> + 'a {
+        let Self { protocol, internal, address, now } = *self;
+        let former = journal.and_then(|open| open.former(protocol, internal, now));
+        // The first candidate is the internal port itself.
+        let tries = if Sharing::of(protocol) == Sharing::OwnPort { 1 } else { usize::MAX };
+        let candidates = Candidates::new(internal.0.port, rng).take(tries);
+        let preserved = internal.0.port;
+        let own = move |port| if port == preserved { Origin::Preserved } else { Origin::Drawn };
+        let former = former.into_iter().map(|port| (port, Origin::Former));
+        let ports = former.chain(candidates.map(move |port| (port, own(port))));
+        ports.filter_map(move |(port, origin)| {
+            let external = External(Endpoint::new(address, port));
+            let is_held = journal.is_some_and(|open| open.is_held(protocol, port, internal, now));
+            let is_free = policy.is_dynamic(protocol, external) && !is_held;
+            is_free.then_some((external, origin))
+        })
     }
 }
 

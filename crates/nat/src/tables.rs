@@ -189,7 +189,9 @@ impl Tables {
         Some(self.info(pass, &hit, now, timeouts))
     }
 
-    fn info(
+    /// What is known of a session that was found.
+    #[must_use]
+    pub fn info(
         &self,
         pass: &Pass<'_>,
         hit: &SessionHit<'_>,

@@ -106,6 +106,21 @@ pub enum ErrorKind {
     AdministrativelyProhibited,
 }
 
+impl ErrorKind {
+    /// The error in a few words, as RFC 792 has them.
+    #[must_use]
+    pub const fn words(self) -> &'static str {
+        match self {
+            Self::TimeExceeded => "time to live exceeded in transit",
+            Self::NetworkUnreachable => "network unreachable",
+            Self::HostUnreachable => "host unreachable",
+            Self::PortUnreachable => "port unreachable",
+            Self::FragmentationNeeded(_) => "fragmentation needed",
+            Self::AdministrativelyProhibited => "communication administratively prohibited",
+        }
+    }
+}
+
 /// Whether an ICMP error may be sent about a packet at all (RFC 1812 §4.3.2.7): never about an ICMP error,
 /// a broadcast or multicast, or a source that is not one host.
 #[must_use]

@@ -49,6 +49,28 @@ pub struct Shapers {
     pub download: Option<Shaper>,
 }
 
+/// Which of the shapers a packet passes, if there is one.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Way {
+    /// To the WAN.
+    Upload,
+    /// From the WAN.
+    Download,
+}
+
+impl Way {
+    /// That of a packet between two links; `None` if the WAN is neither.
+    #[must_use]
+    #[inline]
+    pub fn between(ingress: LinkId, egress: LinkId) -> Option<Self> {
+        match (egress, ingress) {
+            (LinkId::WAN, _) => Some(Self::Upload),
+            (_, LinkId::WAN) => Some(Self::Download),
+            _ => None,
+        }
+    }
+}
+
 impl Shapers {
     /// Makes the shapers that a configuration asks for.
     #[must_use]
@@ -114,11 +136,10 @@ impl Egress {
 
     /// Queues a packet for its `egress` link, through a shaper if its direction has one.
     pub fn enqueue(&mut self, packet: PacketBuf, tag: Tag, now: Instant, counters: &Counters) {
-        let toward_wan = packet.egress == LinkId::WAN;
-        let shaped = match (toward_wan, packet.ingress == LinkId::WAN) {
-            (true, _) => self.shapers.upload.is_some(),
-            (false, true) => self.shapers.download.is_some(),
-            (false, false) => false,
+        let shaped = match Way::between(packet.ingress, packet.egress) {
+            Some(Way::Upload) => self.shapers.upload.is_some(),
+            Some(Way::Download) => self.shapers.download.is_some(),
+            None => false,
         };
         if shaped {
             self.shape(packet, tag, now, counters);

@@ -10,11 +10,12 @@ use firewall::{FirstPacket, Zone};
 use flow_table::{Hash, Pass};
 use forwarding::{NeighbourRef, Neighbours, Route};
 use nat::{
-    Direction, Entry, NextHop, PendingError, Relay, SessionHit, SessionKey, Standing, Tables,
+    Direction, Entry, Flow, NextHop, PendingError, Relay, SessionHit, SessionKey, Standing, Tables,
     Translation,
 };
 use packet::header::destination_mac;
 use packet::icmp::{self, ErrorKind};
+use packet::reset;
 use packet::{
     Datagram, DropReason, Endpoint, Fragment, IcmpKind, Instant, Internal, L4, LinkId, MacAddr,
     PacketBuf, Protocol, PuntReason, Segment, Side,
@@ -81,6 +82,30 @@ pub(crate) enum Passage<'a> {
     Deliver,
     /// Out by this link, to this station.
     Out(&'a LinkFacts, MacAddr),
+    /// The same, but the flow does not know its neighbour by this reference yet.
+    OutAnew(&'a LinkFacts, MacAddr, NeighbourRef),
+}
+
+/// How the sender of a refused packet hears of it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Told {
+    /// Not at all.
+    Nothing,
+    /// By a TCP reset, so that the program gives up at once.
+    Reset,
+    /// By this ICMP error.
+    Icmp(ErrorKind),
+}
+
+impl Denial {
+    /// What the sender of a packet that the rule refuses is told, if that may be sent.
+    pub fn told(&self, datagram: &Datagram) -> Told {
+        match datagram.transport {
+            _ if !self.is_told => Told::Nothing,
+            L4::Tcp { .. } => Told::Reset,
+            _ => Told::Icmp(ErrorKind::AdministrativelyProhibited),
+        }
+    }
 }
 
 impl Ruling {
@@ -235,6 +260,19 @@ impl<'a> Judge<'a> {
         datagram: &Datagram,
         hit: &SessionHit<'a>,
     ) -> Result<Passage<'a>, Ruling> {
+        let neighbour = NeighbourRef::from_bits(hit.value().next_hop().neighbour);
+        self.passage_by(packet, datagram, hit, neighbour)
+    }
+
+    /// The same for a flow that was told of another neighbour.
+    #[inline]
+    pub fn passage_by(
+        &self,
+        packet: &PacketBuf,
+        datagram: &Datagram,
+        hit: &SessionHit<'a>,
+        neighbour: NeighbourRef,
+    ) -> Result<Passage<'a>, Ruling> {
         let flow = hit.value();
         if flow.ingress() != packet.ingress {
             return Err(DropReason::SourceSpoofed.into());
@@ -254,11 +292,10 @@ impl<'a> Judge<'a> {
         }
         let egress = self.snapshot.link(hop.egress).ok_or(DropReason::LinkDown)?;
         self.fit(packet, datagram, egress)?;
-        let mac = match self.neighbours.resolve(NeighbourRef::from_bits(hop.neighbour)) {
-            Some(mac) => mac,
-            None => self.resolve_again(hit)?,
-        };
-        Ok(Passage::Out(egress, mac))
+        match self.neighbours.resolve(neighbour) {
+            Some(mac) => Ok(Passage::Out(egress, mac)),
+            None => self.resolve_again(hit, egress),
+        }
     }
 
     fn fit_on(
@@ -293,14 +330,35 @@ impl<'a> Judge<'a> {
 
     /// Finds the neighbour of a flow anew, after its entry in the neighbour table was removed.
     #[cold]
-    fn resolve_again(&self, hit: &SessionHit<'a>) -> Result<MacAddr, Ruling> {
+    fn resolve_again(
+        &self,
+        hit: &SessionHit<'a>,
+        egress: &'a LinkFacts,
+    ) -> Result<Passage<'a>, Ruling> {
         let destination = hit.value().destination().address;
         let route = self.snapshot.routes.lookup(destination).ok_or(DropReason::NoRoute)?;
         let hop = self.hop(route.egress, route.next_hop(destination))?;
-        hit.value().set_neighbour(hop.neighbour);
-        self.neighbours
-            .resolve(NeighbourRef::from_bits(hop.neighbour))
-            .ok_or_else(|| Verdict::Resolve(route.egress, route.next_hop(destination)).into())
+        let neighbour = NeighbourRef::from_bits(hop.neighbour);
+        match self.neighbours.resolve(neighbour) {
+            Some(mac) => Ok(Passage::OutAnew(egress, mac, neighbour)),
+            None => Err(Verdict::Resolve(route.egress, route.next_hop(destination)).into()),
+        }
+    }
+
+    /// The neighbour that today's routes lead packets of a flow to; `None` if it has no part in routing.
+    pub fn rerouted(&self, flow: &Flow) -> Option<NeighbourRef> {
+        let (destination, egress) = (flow.destination().address, flow.next_hop().egress);
+        let route = self.snapshot.routes.lookup(destination);
+        let route = route.filter(|_| egress != LinkId::LOCAL)?;
+        let neighbour = self.neighbours.lookup(egress, route.next_hop(destination));
+        Some(neighbour.unwrap_or(NeighbourRef::NONE))
+    }
+
+    /// The link and station of a next hop.
+    pub fn addressed(&self, hop: NextHop) -> Result<(&'a LinkFacts, MacAddr), DropReason> {
+        let egress = self.snapshot.link(hop.egress).ok_or(DropReason::LinkDown)?;
+        let mac = self.neighbours.resolve(NeighbourRef::from_bits(hop.neighbour));
+        Ok((egress, mac.ok_or(DropReason::NeighbourUnresolved)?))
     }
 
     fn outbound(&self, packet: &PacketBuf, datagram: &Datagram) -> Result<Ruling, Ruling> {
@@ -628,6 +686,12 @@ impl<'a> Judge<'a> {
         let link = self.snapshot.link(packet.ingress)?;
         let address = link.address?;
         icmp::may_answer(packet.frame(), datagram).then_some((link.mac, address))
+    }
+
+    /// The station that a reset in answer to a segment would come from, if one may be sent.
+    pub fn resets_from(&self, packet: &PacketBuf, datagram: &Datagram) -> Option<MacAddr> {
+        let link = self.snapshot.link(packet.ingress)?;
+        reset::may_answer(packet.frame(), datagram).then_some(link.mac)
     }
 
     fn hop_via(&self, route: &Route, destination: Ipv4Addr) -> Result<NextHop, Ruling> {

@@ -22,11 +22,13 @@
 
 mod counters;
 mod egress;
+mod explain;
 mod ids;
 mod judge;
 mod limit;
 mod mss;
 mod path;
+mod probe;
 mod reassembly;
 mod rings;
 mod rules;
@@ -38,8 +40,12 @@ mod verdict;
 mod worker;
 
 pub use counters::{Counter, Counters, LINKS_MAX, LinkCounts};
-pub use egress::{Egress, EgressLink, Shapers};
+pub use egress::{Egress, EgressLink, Shapers, Way};
+pub use explain::{
+    Decider, Explanation, FlowFate, Hop, Queue, Sight, Translated, explain, source_of,
+};
 pub use path::{inbound, local, outbound};
+pub use probe::{Probe, ProbeKind};
 pub use rings::{Inject, Punted, RING_LEN, Rings};
 pub use rules::{PolicyState, RuleBook, RuleId, RuleMatch, RuleOutcome, RulesInForce, Tally};
 pub use snapshot::{

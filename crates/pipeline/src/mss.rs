@@ -13,14 +13,8 @@ const OPTION_MSS: u8 = 2;
 /// Lowers the MSS option of a SYN to `mss_max`; leaves every other packet alone.
 #[inline]
 pub fn clamp(packet: &mut PacketBuf, datagram: &Datagram, mss_max: u16) {
-    let L4::Tcp { flags, header_len } = datagram.transport else { return };
-    if flags & tcp::SYN == 0 {
-        return;
-    }
+    let Some(at) = place(packet, datagram) else { return };
     let l4 = usize::from(datagram.l4);
-    let options = l4 + tcp::LEN_MIN..l4 + usize::from(header_len);
-    let Some(at) = find_mss(&packet.frame()[options.clone()]) else { return };
-    let at = options.start + at;
     let old = u16_at(packet.frame(), at);
     if old <= mss_max {
         return;
@@ -39,6 +33,24 @@ pub fn clamp(packet: &mut PacketBuf, datagram: &Datagram, mss_max: u16) {
         let sum = checksum::apply(u16_at(frame, l4 + tcp::CHECKSUM), delta);
         put_u16(frame, l4 + tcp::CHECKSUM, sum);
     }
+}
+
+/// The MSS that a SYN promises.
+pub fn promised(packet: &PacketBuf, datagram: &Datagram) -> Option<u16> {
+    place(packet, datagram).map(|at| u16_at(packet.frame(), at))
+}
+
+/// Offset of the MSS value of a SYN within the frame.
+#[inline]
+fn place(packet: &PacketBuf, datagram: &Datagram) -> Option<usize> {
+    let L4::Tcp { flags, header_len } = datagram.transport else { return None };
+    if flags & tcp::SYN == 0 {
+        return None;
+    }
+    let l4 = usize::from(datagram.l4);
+    let options = l4 + tcp::LEN_MIN..l4 + usize::from(header_len);
+    let at = find_mss(&packet.frame()[options.clone()])?;
+    Some(options.start + at)
 }
 
 /// Offset of the MSS value within the options; a malformed list ends the search.

@@ -4,7 +4,8 @@ use flow_table::Hash;
 use nat::SessionKey;
 use packet::header::destination_mac;
 use packet::{
-    Batch, Datagram, DropReason, Instant, LinkId, PacketBuf, Parsed, PuntReason, Side, parse,
+    Batch, Datagram, DropReason, Fragment, Instant, LinkId, PacketBuf, Parsed, PuntReason, Side,
+    parse,
 };
 
 use crate::counters::Counters;
@@ -86,7 +87,6 @@ fn run(batch: &mut Batch, worker: &mut Worker, snapshot: &Snapshot, now: Instant
     let mut step = Step {
         engine,
         tables,
-        neighbours,
         limit,
         ids,
         unsolicited,
@@ -116,13 +116,32 @@ fn datagram_of(
     reassembler: &mut Reassembler,
     (counters, now): (&Counters, Instant),
 ) -> Result<Datagram, Verdict> {
+    match receive(packet, snapshot)? {
+        Received::Whole(datagram) => Ok(datagram),
+        Received::Part(fragment) => {
+            reassembler.take(packet, &fragment, now, counters)?;
+            whole(packet)
+        }
+    }
+}
+
+/// An IP packet that may be judged, or wait until it can be.
+pub(crate) enum Received {
+    /// It is whole.
+    Whole(Datagram),
+    /// A part of one that may wait for the others.
+    Part(Fragment),
+}
+
+/// Reads a frame, and sorts out what is not for the router or can't be judged.
+#[inline]
+pub(crate) fn receive(packet: &PacketBuf, snapshot: &Snapshot) -> Result<Received, Verdict> {
     match admit(packet, snapshot)? {
-        Parsed::Ipv4(datagram) => Ok(datagram),
+        Parsed::Ipv4(datagram) => Ok(Received::Whole(datagram)),
         Parsed::Arp(_) => Err(Verdict::Punt(PuntReason::Arp)),
         Parsed::Fragment(fragment) => {
             judge::may_wait(snapshot, packet, &fragment)?;
-            reassembler.take(packet, &fragment, now, counters)?;
-            whole(packet)
+            Ok(Received::Part(fragment))
         }
     }
 }

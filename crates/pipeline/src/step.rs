@@ -1,8 +1,9 @@
 //! One packet's decision, carried out.
 
+use std::net::Ipv4Addr;
+
 use config::Logging;
 use flow_table::Hash;
-use forwarding::{NeighbourRef, Neighbours};
 use nat::{Engine, NextHop, OpenRequest, Relay, Revalidation, SessionHit, Standing, Tables};
 use packet::gso;
 use packet::header::{ipv4, put_macs, put_u16, seal_ipv4};
@@ -14,7 +15,7 @@ use packet::{
 
 use crate::counters::Counters;
 use crate::ids::Identifications;
-use crate::judge::{self, Judge, Opening, Passage, Ruling};
+use crate::judge::{self, Judge, Opening, Passage, Ruling, Told};
 use crate::limit::IcmpLimit;
 use crate::rings::Rings;
 use crate::rules::{Denial, LOG_PACE, RuleId, RuleMatch, RuleOutcome};
@@ -36,7 +37,6 @@ pub struct Tag {
 pub(crate) struct Step<'a> {
     pub engine: &'a mut Engine,
     pub tables: &'a Tables,
-    pub neighbours: &'a Neighbours,
     pub limit: &'a mut IcmpLimit,
     pub ids: &'a mut Identifications,
     pub unsolicited: &'a mut Unsolicited,
@@ -123,12 +123,9 @@ impl<'a> Step<'a> {
     /// Points both directions of a flow at the next hops of today's routes.
     fn reroute(&self, hit: &SessionHit<'a>) {
         for flow in [hit.value_at(0), hit.value_at(1)] {
-            let destination = flow.destination().address;
-            let egress = flow.next_hop().egress;
-            let route = self.snapshot.routes.lookup(destination);
-            let Some(route) = route.filter(|_| egress != LinkId::LOCAL) else { continue };
-            let neighbour = self.neighbours.lookup(egress, route.next_hop(destination));
-            flow.set_neighbour(neighbour.unwrap_or(NeighbourRef::NONE).to_bits());
+            if let Some(neighbour) = self.judge.rerouted(flow) {
+                flow.set_neighbour(neighbour.to_bits());
+            }
         }
     }
 
@@ -143,6 +140,10 @@ impl<'a> Step<'a> {
     ) -> Verdict {
         match self.judge.passage(packet, datagram, &hit) {
             Ok(Passage::Out(egress, mac)) => self.send(packet, datagram, hit, (egress, mac)),
+            Ok(Passage::OutAnew(egress, mac, neighbour)) => {
+                hit.value().set_neighbour(neighbour.to_bits());
+                self.send(packet, datagram, hit, (egress, mac))
+            }
             Ok(Passage::Deliver) => self.deliver(packet, datagram, hit),
             Err(ruling) => self.refuse(packet, datagram, ruling),
         }
@@ -245,7 +246,7 @@ impl<'a> Step<'a> {
         }
     }
 
-    /// Carries a rule's refusal out: a reset for TCP, so that the program gives up at once, else ICMP.
+    /// Carries a rule's refusal out.
     fn deny(&mut self, packet: &mut PacketBuf, datagram: &Datagram, denial: Denial) -> Verdict {
         if self.snapshot.rules.note_denied(&denial) == Logging::On {
             let outcome = match denial.reason {
@@ -254,13 +255,10 @@ impl<'a> Step<'a> {
             };
             self.log(datagram, packet.ingress, denial.rule, outcome);
         }
-        match datagram.transport {
-            _ if !denial.is_told => denial.reason.into(),
-            L4::Tcp { .. } => self.reset(packet, datagram, denial.reason),
-            _ => {
-                let kind = ErrorKind::AdministrativelyProhibited;
-                self.reply(packet, datagram, kind, denial.reason)
-            }
+        match denial.told(datagram) {
+            Told::Nothing => denial.reason.into(),
+            Told::Reset => self.reset(packet, datagram, denial.reason),
+            Told::Icmp(kind) => self.reply(packet, datagram, kind, denial.reason),
         }
     }
 
@@ -360,17 +358,14 @@ impl<'a> Step<'a> {
 
     /// Writes the MAC addresses of a packet that is otherwise ready.
     fn address(&mut self, packet: &mut PacketBuf, datagram: &Datagram, hop: NextHop) -> Verdict {
-        let Some(egress) = self.snapshot.link(hop.egress) else {
-            return DropReason::LinkDown.into();
-        };
-        match self.neighbours.resolve(NeighbourRef::from_bits(hop.neighbour)) {
-            Some(mac) => {
+        match self.judge.addressed(hop) {
+            Ok((egress, mac)) => {
                 put_macs(packet.frame_mut(), mac, egress.mac);
                 size::fit(packet, datagram, egress.mtu);
                 self.ids.renumber(packet, datagram);
                 Verdict::Forward(hop.egress)
             }
-            None => DropReason::NeighbourUnresolved.into(),
+            Err(reason) => reason.into(),
         }
     }
 
@@ -406,14 +401,11 @@ impl<'a> Step<'a> {
         datagram: &Datagram,
         otherwise: DropReason,
     ) -> Verdict {
-        let link = self.snapshot.link(packet.ingress);
-        let Some(link) = link.filter(|_| reset::may_answer(packet.frame(), datagram)) else {
-            return otherwise.into();
-        };
+        let Some(mac) = self.judge.resets_from(packet, datagram) else { return otherwise.into() };
         if !self.limit.admit(self.now) {
             return DropReason::IcmpRateLimited.into();
         }
-        reset::answer(packet, datagram, link.mac);
+        reset::answer(packet, datagram, mac);
         self.counters.link(packet.ingress).answered[otherwise.index()].add(1);
         Verdict::Reset
     }
@@ -423,10 +415,15 @@ impl Tag {
     /// Whom a packet of a flow is queued for.
     #[inline]
     fn of(datagram: &Datagram, hit: &SessionHit<'_>, side: Side) -> Self {
-        let host = match side {
-            Side::Inside => datagram.source.address,
-            Side::Outside => hit.value().destination().address,
-        };
+        let host = host_of(datagram, hit.value().destination().address, side);
         Self { host: u32::from(host), flow: hit.id().index() as u32 }
+    }
+}
+
+/// The inside host that a packet is queued for, which leaves for `destination`.
+pub(crate) fn host_of(datagram: &Datagram, destination: Ipv4Addr, side: Side) -> Ipv4Addr {
+    match side {
+        Side::Inside => datagram.source.address,
+        Side::Outside => destination,
     }
 }

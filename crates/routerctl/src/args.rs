@@ -4,7 +4,10 @@ use std::net::Ipv4Addr;
 use std::path::PathBuf;
 
 use clap::{Parser, Subcommand, ValueEnum};
-use ctl_api::{FlowFilter, ForwardProtocol, ForwardTarget, PortRange, Transport};
+use ctl_api::{
+    ExplainRequest, FlowFilter, ForwardProtocol, ForwardTarget, PacketEnd, PortRange, TcpFlags,
+    Transport,
+};
 use packet::MacAddr;
 
 /// Where the configuration is, unless said otherwise.
@@ -58,6 +61,8 @@ pub(crate) enum Noun {
         #[command(subcommand)]
         verb: RuleVerb,
     },
+    /// What would become of a packet, and why; changes nothing.
+    Explain(Explain),
     /// What was dropped and why.
     Drops,
     /// The DNS forwarder: counters, or `flush`.
@@ -201,6 +206,53 @@ impl Filter {
     }
 }
 
+/// `explain tcp 10.0.0.7:40000 203.0.113.10:443`, `explain icmp 10.0.0.7 203.0.113.10`, `explain --frame HEX`.
+#[derive(clap::Args, Debug)]
+pub(crate) struct Explain {
+    /// tcp, udp or icmp.
+    #[arg(required_unless_present = "frame", conflicts_with = "frame")]
+    protocol: Option<ProbeWord>,
+    /// Who sends the packet: address and port; of icmp, address and perhaps identifier.
+    #[arg(required_unless_present = "frame")]
+    source: Option<PacketEnd>,
+    /// Whom it is for, likewise.
+    #[arg(required_unless_present = "frame")]
+    destination: Option<PacketEnd>,
+    /// Where it comes from: a link, a LAN, wan or router. By default the LAN of the source, or the WAN.
+    #[arg(long)]
+    from: Option<String>,
+    /// TCP flags, such as syn,ack; by default syn.
+    #[arg(long, conflicts_with = "frame")]
+    flags: Option<TcpFlags>,
+    /// An Ethernet frame in hexadecimal; a station address of zeroes stands for the router's.
+    #[arg(long)]
+    frame: Option<String>,
+}
+
+#[derive(ValueEnum, Clone, Copy, Debug)]
+enum ProbeWord {
+    Tcp,
+    Udp,
+    Icmp,
+}
+
+impl Explain {
+    pub(crate) fn to_api(&self) -> ExplainRequest {
+        ExplainRequest {
+            from: self.from.clone(),
+            protocol: self.protocol.map(|word| match word {
+                ProbeWord::Tcp => Transport::Tcp,
+                ProbeWord::Udp => Transport::Udp,
+                ProbeWord::Icmp => Transport::Icmp,
+            }),
+            source: self.source,
+            destination: self.destination,
+            flags: self.flags,
+            frame: self.frame.clone(),
+        }
+    }
+}
+
 #[derive(Subcommand, Debug)]
 pub(crate) enum HostVerb {
     /// Every host that was seen or holds a lease.
@@ -328,6 +380,10 @@ mod tests {
             "wan show",
             "wan renew",
             "wan release",
+            "explain tcp 10.0.0.7:40000 203.0.113.10:443",
+            "explain tcp 203.0.113.10:443 198.51.100.2:8080 --from wan --flags syn,ack --json",
+            "explain icmp 10.0.0.7 203.0.113.10",
+            "explain --frame 02:08:20:0a --from wan",
             "drops",
             "dns",
             "dns flush",
@@ -347,9 +403,17 @@ mod tests {
 
     #[test]
     fn a_wrong_word_is_a_usage_error_with_status_2() {
-        for line in
-            ["forward add sctp 80 web", "forward add tcp 0 web", "flow list --port 65536", ""]
-        {
+        for line in [
+            "forward add sctp 80 web",
+            "forward add tcp 0 web",
+            "flow list --port 65536",
+            "explain",
+            "explain tcp 10.0.0.7:40000",
+            "explain tcp 10.0.0.7:40000 somewhere:443",
+            "explain tcp 10.0.0.7:4 203.0.113.10:5 --flags urgent",
+            "explain tcp 10.0.0.7:4 203.0.113.10:5 --frame 00",
+            "",
+        ] {
             let words = ["routerctl"].into_iter().chain(line.split(' '));
             assert_eq!(Args::try_parse_from(words).unwrap_err().exit_code(), 2, "{line}");
         }

@@ -2,15 +2,15 @@
 
 use anyhow::Context;
 use ctl_api::{
-    Client, Dns, Drop, Flow, Forward, ForwardSpec, Host, Killed, Lease, Reloaded, Reservation,
-    Rule, Shaper, Status, Wan,
+    Client, Dns, Drop, Explanation, Flow, Forward, ForwardSpec, Host, Killed, Lease, Reloaded,
+    Reservation, Rule, Shaper, Status, Wan,
 };
 use serde::Serialize;
 
 use crate::args::{
     Args, ConfigVerb, DnsVerb, FlowVerb, ForwardVerb, HostVerb, LeaseVerb, Noun, RuleVerb, WanVerb,
 };
-use crate::render;
+use crate::{explain, render};
 
 /// Asks the router and returns what to print.
 pub(crate) fn run(args: &Args) -> anyhow::Result<String> {
@@ -46,6 +46,10 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<String> {
         }
         Noun::Rule { verb: RuleVerb::List } => {
             show.text(client.get("/v1/rules"), |rules: &Vec<Rule>| render::rules(rules))
+        }
+        Noun::Explain(packet) => {
+            let explained = client.post("/v1/explain", &packet.to_api());
+            show.text(explained, |told: &Explanation| explain::explanation(told))
         }
         Noun::Drops => show.text(client.get("/v1/drops"), |drops: &Vec<Drop>| render::drops(drops)),
         Noun::Dns { verb } => {

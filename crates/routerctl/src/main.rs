@@ -7,6 +7,7 @@
 
 mod args;
 mod ask;
+mod explain;
 mod render;
 mod table;
 mod zone;

@@ -40,6 +40,24 @@ fn answer(request: Request) {
             answer.send(Ok(Forward::new(&forward, source, None, WanState::Bound)));
         }
         Request::DropList(answer) => answer.send(Ok(Vec::new())),
+        Request::Explain(question, answer) => {
+            answer.send(Ok(ctl_api::Explanation {
+                from: question.from.unwrap_or_else(|| "lan0".to_owned()),
+                packet: None,
+                flow: "none".to_owned(),
+                direction: None,
+                session: None,
+                translation: None,
+                decided_by: None,
+                route: None,
+                mss: None,
+                fragment_bytes_max: None,
+                queue: None,
+                verdict: "drop".to_owned(),
+                reason: Some("no-route".to_owned()),
+                sentence: "No route leads to the destination.".to_owned(),
+            }));
+        }
         Request::RuleList(answer) => answer.send(Ok(Vec::new())),
         other => panic!("{other:?}"),
     }
@@ -67,6 +85,22 @@ fn what_is_done_is_printed_with_status_0() {
     let output = router.ctl("forward add tcp 81 web --from @office --no-hairpin --json");
     let value: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!((&value["from"][0], &value["hairpin"]), (&"@office".into(), &false.into()));
+}
+
+#[test]
+fn a_packet_is_explained_in_words_and_in_json() {
+    let router = Router::start();
+    let output = router.ctl("explain tcp 10.0.0.7:40000 203.0.113.10:443");
+    assert_eq!(output.status.code(), Some(0));
+    let expected = "\
+packet    not one that could have a flow, from lan0
+verdict   drop (no-route): No route leads to the destination.
+";
+    assert_eq!(text(&output.stdout), expected);
+    let output = router.ctl("--json explain --frame 02:08:20 --from wan");
+    let value: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!((&value["from"], &value["verdict"]), (&"wan".into(), &"drop".into()));
+    assert_eq!(router.ctl("explain --frame 0").status.code(), Some(1));
 }
 
 #[test]

@@ -9,6 +9,7 @@
 mod boot;
 mod clock;
 mod control;
+mod explain;
 mod forwards;
 mod places;
 mod rates;

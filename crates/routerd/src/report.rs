@@ -342,18 +342,23 @@ pub(crate) fn flow(session: &SessionInfo) -> Flow {
         external: socket(session.external.0),
         remote: socket(session.remote),
         state: session.state.name().to_owned(),
-        direction: match session.direction {
-            nat::Direction::Outbound => Direction::Outbound,
-            nat::Direction::Inbound => Direction::Inbound,
-            nat::Direction::Hairpin => Direction::Hairpin,
-            nat::Direction::Routed => Direction::Routed,
-        },
+        direction: direction(session.direction),
         packets_out,
         packets_in,
         bytes_out,
         bytes_in,
         idle_secs: session.idle.as_secs(),
         expires_secs: session.expires.as_secs(),
+    }
+}
+
+/// Who opened a session.
+pub(crate) fn direction(direction: nat::Direction) -> Direction {
+    match direction {
+        nat::Direction::Outbound => Direction::Outbound,
+        nat::Direction::Inbound => Direction::Inbound,
+        nat::Direction::Hairpin => Direction::Hairpin,
+        nat::Direction::Routed => Direction::Routed,
     }
 }
 
@@ -382,7 +387,7 @@ fn show_shaper(direction: ShaperDirection, shaper: &ShaperReport) -> Shaper {
     }
 }
 
-fn socket(endpoint: Endpoint) -> SocketAddrV4 {
+pub(crate) fn socket(endpoint: Endpoint) -> SocketAddrV4 {
     SocketAddrV4::new(endpoint.address, endpoint.port)
 }
 

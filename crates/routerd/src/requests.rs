@@ -43,6 +43,7 @@ impl Control {
             Request::WanShow(to) => to.send(Ok(self.wan())),
             Request::WanRenew(to) => to.send(self.change_wan(WanCommand::Renew)),
             Request::WanRelease(to) => to.send(self.change_wan(WanCommand::Release)),
+            Request::Explain(question, to) => to.send(self.explain(question)),
             Request::DropList(to) => to.send(Ok(self.drops())),
             Request::RuleList(to) => to.send(Ok(self.rules())),
             Request::DnsShow(to) => to.send(Ok(self.dns())),

@@ -14,8 +14,9 @@ use config::ParseForwardError;
 use serde::de::DeserializeOwned;
 
 use crate::types::{
-    ConfigReport, Dns, Drop, Flow, FlowFilter, Forward, ForwardProtocol, ForwardSpec, Host, Killed,
-    Lease, PortRange, Reloaded, Reservation, Rule, Shaper, Status, Wan,
+    ConfigReport, Dns, Drop, ExplainRequest, Explanation, Flow, FlowFilter, Forward,
+    ForwardProtocol, ForwardSpec, Host, Killed, Lease, PortRange, Reloaded, Reservation, Rule,
+    Shaper, Status, Wan,
 };
 use crate::{ControlHandle, Problem, Request, metrics};
 
@@ -38,6 +39,7 @@ pub(super) fn router(control: ControlHandle) -> Router {
         .route("/v1/wan", get(wan_show))
         .route("/v1/wan/renew", post(wan_renew))
         .route("/v1/wan/release", post(wan_release))
+        .route("/v1/explain", post(explain))
         .route("/v1/drops", get(drop_list))
         .route("/v1/rules", get(rule_list))
         .route("/v1/dns", get(dns_show))
@@ -132,6 +134,14 @@ async fn wan_renew(State(control): Control) -> Reply<Wan> {
 
 async fn wan_release(State(control): Control) -> Reply<Wan> {
     control.ask(Request::WanRelease).await.map(Json)
+}
+
+async fn explain(
+    State(control): Control,
+    Input(request): Input<ExplainRequest>,
+) -> Reply<Explanation> {
+    let question = request.question().map_err(|error| Problem::invalid(error.to_string()))?;
+    control.ask(|answer| Request::Explain(question, answer)).await.map(Json)
 }
 
 async fn drop_list(State(control): Control) -> Reply<Vec<Drop>> {

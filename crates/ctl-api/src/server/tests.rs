@@ -2,7 +2,9 @@ use std::io::{Read, Write};
 use std::os::unix::net::UnixStream as StdStream;
 
 use super::*;
-use crate::types::{ForwardSource, ForwardSpec, Killed};
+use crate::types::{
+    Asked, ExplainRequest, Explanation, ForwardSource, ForwardSpec, Killed, TcpFlags, Transport,
+};
 use crate::{Client, ClientError, Forward, Request, Requests};
 
 /// Short enough to wait for in a test, long enough for a busy machine.
@@ -86,6 +88,44 @@ fn a_request_reaches_the_control_thread_and_its_answer_the_client() {
     assert_eq!((refused.status, refused.detail.as_str()), (404, "no forward tcp 80"));
     let killed: Killed = client.delete("/v1/flows?host=a%20b").unwrap();
     assert_eq!(killed.killed, 3);
+}
+
+/// What a router says that drops all.
+fn told() -> Explanation {
+    serde_json::from_str(
+        r#"{"from":"wan0","packet":null,"flow":"none","direction":null,"session":null,
+        "translation":null,"decided_by":null,"route":{"prefix":"10.0.0.0/24","link":"lan0",
+        "next_hop":"10.0.0.7","mac":"02:08:20:0a:0b:01"},"mss":null,"fragment_bytes_max":null,
+        "queue":null,"verdict":"drop","reason":"no-mapping","sentence":"Nobody asked for it."}"#,
+    )
+    .unwrap()
+}
+
+#[test]
+fn a_question_about_a_packet_reaches_the_control_thread_complete() {
+    let fixture = fixture(|request| match request {
+        Request::Explain(question, answer) => {
+            let ends = ("10.0.0.7:40000".parse().unwrap(), "203.0.113.10:443".parse().unwrap());
+            assert_eq!(question.packet, Asked::Tcp(ends.0, ends.1, TcpFlags::default()));
+            assert_eq!(question.from.as_deref(), Some("home"));
+            answer.send(Ok(told()));
+        }
+        other => panic!("{other:?}"),
+    });
+    let mut client = Client::connect(&fixture.socket).unwrap();
+    let asked = ExplainRequest {
+        from: Some("home".into()),
+        protocol: Some(Transport::Tcp),
+        source: Some("10.0.0.7:40000".parse().unwrap()),
+        destination: Some("203.0.113.10:443".parse().unwrap()),
+        ..ExplainRequest::default()
+    };
+    let answer: Explanation = client.post("/v1/explain", &asked).unwrap();
+    assert_eq!(answer, told());
+    let half = ExplainRequest { destination: None, ..asked };
+    let refused = problem(client.post::<_, Explanation>("/v1/explain", &half));
+    assert_eq!(refused.status, 400);
+    assert_eq!(refused.detail, "give protocol, source and destination, or a frame");
 }
 
 #[test]

@@ -5,6 +5,7 @@
 //! value that is not known is `null`, never a made-up zero. Endpoints are `"address:port"`, where the
 //! port of an ICMP query is its identifier.
 
+mod explain;
 mod flow;
 mod forward;
 mod host;
@@ -13,6 +14,11 @@ mod services;
 mod status;
 
 pub use config::{ForwardHost, ForwardProtocol};
+pub use explain::{
+    Asked, DecidedBy, ExplainRequest, Explanation, FRAME_BYTES_MAX, PacketEnd, PacketFacts,
+    ParseEndError, ParseFlagsError, Question, QuestionError, QueueFacts, RouteFacts, TcpFlags,
+    TranslationFacts,
+};
 pub use flow::{Direction, FLOWS_LISTED_MAX, Flow, FlowFilter, Killed, Transport};
 pub use forward::{
     Forward, ForwardSource, ForwardSpec, ForwardTarget, ParsePortRangeError, ParseTargetError,

@@ -11,6 +11,7 @@ mod conformance;
 mod egress;
 mod errors;
 mod exempt;
+mod explain;
 mod fragments;
 mod hairpin;
 mod handshakes;

@@ -3,11 +3,12 @@
 use std::net::Ipv4Addr;
 
 use etherparse::{Icmpv4Type, icmpv4};
-use packet::{Gso, GsoKind, LinkId, MacAddr, Offload, Offloads, PartialChecksum};
+use packet::{DropReason, Gso, GsoKind, LinkId, MacAddr, Offload, Offloads, PartialChecksum};
 use pipeline::{Shapers, Verdict};
 use proptest::prelude::*;
 use qos::{Overhead, Rate, Shaper, ShaperConfig};
 
+use crate::explain::ask;
 use crate::frames::{Way, ep, joined, pieces, see};
 use crate::rig::{
     A, B, G, GATEWAY, GUEST, HOME, HOME_ADDRESS, O, OFFICE, R, R2, Rig, WAN_ADDRESS, WEB, config,
@@ -177,6 +178,13 @@ fn fire(rig: &mut Rig, shots: &[Shot]) {
     let mut last = Vec::new();
     for shot in shots {
         let frame = frame(shot, &last);
+        let (link, offload) = if shot.local && frame.len() <= packet::SMALL_FRAME_MAX {
+            (LinkId::LOCAL, Offload::NONE)
+        } else {
+            (LinkId(shot.link), shot.offload)
+        };
+        let comes_whole = link == LinkId::LOCAL || shot.fragments.is_none() || !is_sound(shot);
+        let told = comes_whole.then(|| ask(rig, link, &frame, offload).verdict);
         let out = if shot.local && frame.len() <= packet::SMALL_FRAME_MAX {
             rig.send_local(&frame)
         } else if let Some((payload_max, reversed)) = shot.fragments.filter(|_| is_sound(shot)) {
@@ -189,6 +197,9 @@ fn fire(rig: &mut Rig, shots: &[Shot]) {
         } else {
             rig.push_with(LinkId(shot.link), &frame, shot.offload)
         };
+        if let Some(told) = told {
+            assert_as_told(told, out.verdict);
+        }
         // What leaves a shaper now may have been damaged before.
         if is_sound(shot) && rig.egress.shapers_mut().upload.is_none() && !out.sent.is_empty() {
             see(&joined(out.sent.iter().map(|(_, frame)| frame.as_slice())));
@@ -198,6 +209,17 @@ fn fire(rig: &mut Rig, shots: &[Shot]) {
         rig.worker.expire(&rig.snapshot, rig.now);
         rig.advance(std::time::Duration::from_millis(shot.wait.into()));
     }
+}
+
+/// What became of a frame is what was foretold, as far as that can be: the budget of answers, and the fragments
+/// that wait, are the worker's own.
+fn assert_as_told(told: Verdict, became: Verdict) {
+    let is_answer = matches!(told, Verdict::Reply(_) | Verdict::Reset);
+    let is_over_budget = became == Verdict::Drop(DropReason::IcmpRateLimited);
+    if told == Verdict::Hold {
+        return;
+    }
+    assert!(told == became || is_answer && is_over_budget, "{told:?} was foretold: {became:?}");
 }
 
 /// Whatever leaves the WAN does so under the address that it has now.
