@@ -89,6 +89,19 @@ fn req7857_4_req6888_11_a_host_whose_address_is_out_of_ports_is_refused() {
 }
 
 #[test]
+fn req7857_4_tcp_is_refused_as_well_when_its_address_is_out_of_ports() {
+    let mut rig = Rig::new(pooled(Pooling::Paired));
+    let hosts = hosts_of(E2, 513);
+    for host in &hosts[..512] {
+        assert_eq!(rig.tcp_out(ep(*host, 501), ep(R, 9), SYN).unwrap().0.address, E2);
+    }
+    let refused = rig.tcp_out(ep(hosts[512], 501), ep(R, 9), SYN);
+    assert_eq!(refused, Err(DropReason::PortsExhausted));
+    // UDP has ports of its own (RFC 7857 §5).
+    assert_eq!(rig.map(ep(hosts[512], 501)), Ok(ep(E2, 501)));
+}
+
+#[test]
 fn req11_determinism_after_exhaustion_of_one_address() {
     let mut rig = Rig::new(pooled(Pooling::Paired));
     let hosts = fill_odd_ports(&mut rig, E2);
