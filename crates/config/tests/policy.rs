@@ -3,6 +3,8 @@
 //!
 //! `# HERE` marks the line that the report must name.
 
+mod support;
+
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
@@ -10,6 +12,7 @@ use config::{
     Action, AddressTerm, Bogons, Config, Fault, Forward, ForwardHost, Hairpinning, Logging, Rule,
     RuleEnd, RuleProtocol, parse,
 };
+use support::refused;
 
 const HOUSE: &str = r#"
 [wan]
@@ -55,17 +58,6 @@ fn one_rule(lines: &str) -> Rule {
     let mut rules = read(&rule(lines)).policy.rules;
     assert_eq!(rules.len(), 1);
     rules.remove(0)
-}
-
-/// Asserts that the file has exactly one problem, on the marked line, with these words.
-#[track_caller]
-fn refused(file: &str, message: &str, remedy: &str) {
-    let error = parse("router.toml", file).expect_err("the file is wrong");
-    let [problem] = error.problems() else { panic!("{}", error.lines().join("\n")) };
-    let line = file.lines().position(|line| line.contains("# HERE"));
-    assert_eq!(problem.line(), line.map(|line| line + 1), "{problem}");
-    assert!(problem.to_string().contains(message), "{problem}");
-    assert!(problem.remedy().contains(remedy), "{}", problem.remedy());
 }
 
 #[test]

@@ -2,7 +2,10 @@
 //!
 //! Each test changes a good file; `# HERE` marks the line that the report must name.
 
+mod support;
+
 use config::{LoadError, parse};
+use support::refused;
 
 const GOOD: &str = r#"
 [control]
@@ -45,17 +48,6 @@ fn changed(old: &str, new: &str) -> String {
 /// The good file with `tail` behind it.
 fn extended(tail: &str) -> String {
     format!("{GOOD}{tail}")
-}
-
-/// Asserts that the file has exactly one problem, on the marked line, with these words.
-#[track_caller]
-fn refused(file: &str, message: &str, remedy: &str) {
-    let error = parse("router.toml", file).expect_err("the file is wrong");
-    let [problem] = error.problems() else { panic!("{}", error.lines().join("\n")) };
-    let line = file.lines().position(|line| line.contains("# HERE"));
-    assert_eq!(problem.line(), line.map(|line| line + 1), "{problem}");
-    assert!(problem.to_string().contains(message), "{problem}");
-    assert!(problem.remedy().contains(remedy), "{}", problem.remedy());
 }
 
 fn error(file: &str) -> LoadError {

@@ -3,11 +3,14 @@
 //!
 //! `# HERE` marks the line that a report must name.
 
+mod support;
+
 use std::net::Ipv4Addr;
 
 use config::{
     AddressRange, Config, Filtering, ForwardHost, ForwardProtocol, Pooling, ProtocolQuotas, parse,
 };
+use support::refused;
 
 const GOOD: &str = r#"
 [wan]
@@ -46,17 +49,6 @@ fn listing(addresses: &str) -> String {
         false => format!("{line}\n"),
     });
     lines.collect()
-}
-
-/// Asserts that the file has exactly one problem, on the marked line, with these words.
-#[track_caller]
-fn refused(file: &str, message: &str, remedy: &str) {
-    let error = parse("router.toml", file).expect_err("the file is wrong");
-    let [problem] = error.problems() else { panic!("{}", error.lines().join("\n")) };
-    let line = file.lines().position(|line| line.contains("# HERE"));
-    assert_eq!(problem.line(), line.map(|line| line + 1), "{problem}");
-    assert!(problem.to_string().contains(message), "{problem}");
-    assert!(problem.remedy().contains(remedy), "{}", problem.remedy());
 }
 
 fn address(text: &str) -> Ipv4Addr {
