@@ -108,7 +108,7 @@ ExecStart=/opt/zone-router/bin/routerd --config /etc/zone-router/router.toml
 ExecReload=/bin/kill -HUP $MAINPID
 Restart=always
 RestartSec=1
-CapabilityBoundingSet=CAP_NET_ADMIN CAP_NET_RAW
+CapabilityBoundingSet=CAP_NET_ADMIN CAP_NET_RAW CAP_SYS_NICE
 NoNewPrivileges=yes
 ProtectSystem=full
 

@@ -17,6 +17,68 @@ fn nmap_from_the_isp_finds_nothing_open_or_closed() -> Result<()> {
     Ok(())
 }
 
+/// Counts what arrives from the router and names an address of a LAN: as its source, or in what an ICMP error quotes.
+const LEAKS: &str = "table netdev leaks {
+    chain ingress {
+        type filter hook ingress device \"cust0\" priority 0; policy accept;
+        ip saddr 10.0.0.0/8 counter
+        ip protocol icmp icmp type { 3, 11, 12 } @th,160,8 10 counter
+        ip protocol icmp icmp type { 3, 11, 12 } @th,192,8 10 counter
+        ip saddr 198.51.100.0/24 counter
+    }
+}
+";
+
+#[test]
+fn nmap_of_the_top_ports_from_the_isp_finds_nothing_open_and_sees_no_address_of_a_lan() -> Result<()>
+{
+    let home = Home::boot("quiet")?;
+    let wan = home.wan_address()?;
+    // Mappings that the scan may meet.
+    let (alice, _) = home.host("alice", Client::Udhcpc)?;
+    run(&alice, &format!("curl -s --max-time 5 http://{}/", lab::house::REMOTE))?;
+    run(&alice, &format!("ping -n -c 2 -i 0.2 -W 2 {}", lab::house::ISP))?;
+    home.house.isp.exec_with_input(["nft", "-f", "-"], LEAKS)?;
+    let scan = "nmap -n -Pn -sS -sU --top-ports 1000 -T4 --min-rate 2000 --max-retries 1";
+    let found = run(&home.house.isp, &format!("{scan} {wan}"))?;
+    assert!(found.contains("All 2000 scanned ports"), "{found}");
+    assert!(found.contains("1000 filtered tcp ports (no-response)"), "{found}");
+    assert!(found.contains("1000 open|filtered udp ports (no-response)"), "{found}");
+    // An answer of the router's, so that the counters are known to count.
+    run(&home.house.isp, &format!("ping -n -c 1 -W 2 {wan}"))?;
+    let counted = run(&home.house.isp, "nft -j list table netdev leaks")?;
+    let counted: serde_json::Value = serde_json::from_str(&counted)?;
+    let rules = counted["nftables"].as_array().context("nft lists the table")?.iter();
+    let counters = rules.filter_map(|entry| entry["rule"]["expr"].as_array()?.last());
+    let packets: Vec<_> = counters.filter_map(|last| last["counter"]["packets"].as_u64()).collect();
+    let [leaks @ .., answers] = &*packets else { anyhow::bail!("no counters: {counted}") };
+    assert_eq!(leaks, [0, 0, 0], "packets with an address of a LAN");
+    assert!(*answers > 0, "the ISP's link saw no packet of the router's");
+    Ok(())
+}
+
+#[test]
+fn a_syn_flood_from_the_isp_opens_no_session_and_ends_no_transfer() -> Result<()> {
+    let home = Home::boot("quiet")?;
+    let wan = home.wan_address()?;
+    let (alice, _) = home.host("alice", Client::Udhcpc)?;
+    home.house.start_iperf(&home.house.isp)?;
+    let opened = || -> Result<u64> {
+        home.ctl_json("status")?["flows"]["opened"].as_u64().context("opened flows are counted")
+    };
+    let before = opened()?;
+    let flood = home.house.flood(&wan)?;
+    let transfer = format!("iperf3 -c {} -R -n 64M", lab::house::ISP);
+    run(&alice, &transfer)?;
+    drop(flood);
+    let unasked = home.dropped("no-mapping")?;
+    assert!(unasked > 1000, "only {unasked} packets of the flood were dropped");
+    // The two connections of the transfer, and what the router may have asked by itself.
+    let opened = opened()? - before;
+    assert!(opened < 20, "{opened} sessions");
+    Ok(())
+}
+
 #[test]
 fn no_router_service_answers_on_the_wan_over_udp() -> Result<()> {
     let home = Home::boot("quiet")?;

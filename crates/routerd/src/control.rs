@@ -139,7 +139,8 @@ impl Control {
         }
         let due = self.stack.poll_timeout(now).map(|due| due.saturating_since(now));
         let timeout = due.map_or(TICK, |due| due.min(TICK));
-        self.shared.control.wait(&[], timeout).context("wait for work")
+        self.shared.control.wait(&[], timeout).context("wait for work")?;
+        Ok(())
     }
 
     fn take_punts(&mut self, now: Now) {

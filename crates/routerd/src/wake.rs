@@ -42,8 +42,10 @@ impl Waker {
         self.write.as_fd()
     }
 
-    /// Waits until a descriptor is readable, the time is over, or the thread is woken.
-    pub fn wait(&self, descriptors: &[BorrowedFd<'_>], timeout: Duration) -> io::Result<()> {
+    /// Waits until a descriptor is readable, the time is over, or the thread is woken; bit `i` of the result says that
+    /// there is something to read, or to learn, from descriptor `i`.
+    pub fn wait(&self, descriptors: &[BorrowedFd<'_>], timeout: Duration) -> io::Result<u32> {
+        const { assert!(LINKS_MAX <= u32::BITS as usize, "a bit for each descriptor") };
         const DESCRIPTORS_MAX: usize = LINKS_MAX + 1;
         let mut fds = ArrayVec::<PollFd<'_>, DESCRIPTORS_MAX>::new();
         fds.push(PollFd::new(&self.read, PollFlags::IN));
@@ -69,7 +71,8 @@ impl Waker {
             // nothing, but what it announces is looked at after this wait. AcqRel: pairs with `wake`.
             self.pending.swap(false, Ordering::AcqRel);
         }
-        Ok(())
+        let ready = fds.iter().skip(1).map(|fd| u32::from(!fd.revents().is_empty()));
+        Ok(ready.enumerate().fold(0, |bits, (index, bit)| bits | bit << index))
     }
 }
 
@@ -83,6 +86,16 @@ mod tests {
         waker.wake();
         waker.wake();
         waker.wait(&[], Duration::from_secs(3600)).unwrap();
+    }
+
+    #[test]
+    fn a_wait_says_which_descriptor_there_is_something_to_read_from() {
+        let waker = Waker::new().unwrap();
+        let [quiet, ready] = [Waker::new().unwrap(), Waker::new().unwrap()];
+        let descriptors = [quiet.read.as_fd(), ready.read.as_fd()];
+        assert_eq!(waker.wait(&descriptors, Duration::ZERO).unwrap(), 0);
+        ready.wake();
+        assert_eq!(waker.wait(&descriptors, Duration::from_secs(3600)).unwrap(), 0b10);
     }
 
     #[test]

@@ -12,10 +12,14 @@ use pipeline::{Egress, LINKS_MAX, Snapshot, Worker};
 use tracing::{info, warn};
 
 use crate::clock::Clock;
+use crate::pace::{Pace, REST};
 use crate::shared::{Command, LinkEvent, Report, ShaperReport, Shared};
 
 /// Longest sleep of an idle worker: sessions expire and carriers are noticed within it.
 const IDLE_TICK: Duration = Duration::from_millis(500);
+
+/// Every link is ready, as far as the worker knows.
+const ALL: u32 = u32::MAX;
 
 /// Opens a link again after it vanished.
 pub type Reopen = fn(&str, LinkId) -> Result<Box<dyn Link>>;
@@ -63,6 +67,7 @@ impl WorkerThread {
 
     /// Runs until told to stop; a failure is reported to the control thread.
     pub fn run(mut self) {
+        crate::priority::raise();
         if let Err(error) = self.forward() {
             // The control thread is the only one left to tell; if it is gone, so is the router.
             let _ = self.events.send(LinkEvent::Failed(format!("{error:#}")));
@@ -72,6 +77,8 @@ impl WorkerThread {
 
     fn forward(&mut self) -> Result<()> {
         let mut batch = Batch::new();
+        let mut pace = Pace::new(self.clock.now());
+        let mut ready = ALL;
         loop {
             let now = self.clock.now();
             if !self.obey(now) {
@@ -79,8 +86,8 @@ impl WorkerThread {
             }
             let shared = Arc::clone(&self.shared);
             let snapshot = shared.snapshot.load();
-            let mut busy = self.receive(&mut batch, &snapshot, now);
-            busy |= self.worker.take_injected(&mut self.egress, &snapshot, now) > 0;
+            let received = self.receive(ready, &mut batch, &snapshot, now);
+            let mut busy = self.worker.take_injected(&mut self.egress, &snapshot, now) > 0;
             self.worker.answer_unsolicited(&mut self.egress, &snapshot, now);
             self.egress.dequeue(now, &shared.counters);
             self.flush();
@@ -92,10 +99,14 @@ impl WorkerThread {
                 self.checked_at = now;
                 self.check_links();
             }
-            if !busy {
-                drop(snapshot);
-                self.wait()?;
-            }
+            drop(snapshot);
+            let timeout = if busy { Duration::ZERO } else { self.idle_time() };
+            ready = if pace.rests(received, now) {
+                self.shared.worker.wait(&[], timeout.min(REST)).context("rest")?;
+                ALL
+            } else {
+                self.wait(timeout)?
+            };
         }
     }
 
@@ -120,15 +131,21 @@ impl WorkerThread {
         true
     }
 
-    /// Takes one batch from each link and sends what it became before the next, so that buffers stay few
-    /// and warm.
-    fn receive(&mut self, batch: &mut Batch, snapshot: &Snapshot, now: Instant) -> bool {
-        let mut busy = false;
-        for index in 0..self.ports.len() {
+    /// Takes one batch from each link that is ready (bit by index) and sends what it became before the next, so that
+    /// buffers stay few and warm. Whether anything came.
+    fn receive(
+        &mut self,
+        ready: u32,
+        batch: &mut Batch,
+        snapshot: &Snapshot,
+        now: Instant,
+    ) -> bool {
+        let mut has_received = false;
+        for index in (0..self.ports.len()).filter(|index| ready >> index & 1 != 0) {
             let Some(link) = &mut self.ports[index].link else { continue };
             let received = link.recv(batch, self.egress.large_pool());
             if !batch.is_empty() {
-                busy = true;
+                has_received = true;
                 self.worker.receive(batch, &mut self.egress, snapshot, now);
                 self.flush();
             }
@@ -137,7 +154,7 @@ impl WorkerThread {
                 self.check_links();
             }
         }
-        busy
+        has_received
     }
 
     fn flush(&mut self) {
@@ -153,18 +170,37 @@ impl WorkerThread {
         }
     }
 
-    fn wait(&mut self) -> Result<()> {
+    /// How long nothing is due, if no packet comes.
+    fn idle_time(&self) -> Duration {
         let now = self.clock.now();
         let due = [self.egress.poll_timeout(now), self.worker.poll_timeout()];
         let due = due.into_iter().flatten().min().map(|at| at.saturating_since(now));
-        let timeout = due.map_or(IDLE_TICK, |due| due.min(IDLE_TICK));
-        let descriptors: ArrayVec<_, LINKS_MAX> = self
-            .ports
-            .iter()
-            .filter(|port| port.state == LinkState::Up)
-            .filter_map(|port| port.link.as_ref()?.poll_fd())
-            .collect();
-        self.shared.worker.wait(&descriptors, timeout).context("wait for the links")
+        due.map_or(IDLE_TICK, |due| due.min(IDLE_TICK))
+    }
+
+    /// Waits until something is to do; returns which links to receive from.
+    fn wait(&mut self, timeout: Duration) -> Result<u32> {
+        let mut indices = ArrayVec::<usize, LINKS_MAX>::new();
+        let mut descriptors = ArrayVec::<_, LINKS_MAX>::new();
+        let mut ready = 0;
+        for (index, port) in self.ports.iter().enumerate() {
+            let link = port.link.as_ref().filter(|_| port.state == LinkState::Up);
+            match link.map(|link| link.poll_fd()) {
+                Some(Some(descriptor)) => {
+                    indices.push(index);
+                    descriptors.push(descriptor);
+                }
+                // Only a look tells.
+                Some(None) => ready |= 1 << index,
+                None => {}
+            }
+        }
+        let readable =
+            self.shared.worker.wait(&descriptors, timeout).context("wait for the links")?;
+        for (position, index) in indices.into_iter().enumerate() {
+            ready |= (readable >> position & 1) << index;
+        }
+        Ok(ready)
     }
 
     fn wake_control(&self) {

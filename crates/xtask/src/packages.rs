@@ -30,6 +30,7 @@ pub(crate) const HOUSE: &[Need] = &[
     ("iperf3", "iperf3"),
     ("nft", "nftables"),
     ("nmap", "nmap"),
+    ("hping3", "hping3"),
     ("ethtool", "ethtool"),
     ("turnutils_natdiscovery", "coturn"),
 ];

@@ -260,7 +260,7 @@ pub(crate) fn unit_texts(desired: &DesiredZone) -> [String; 2] {
          ExecReload=/bin/kill -HUP $MAINPID\n\
          Restart=always\n\
          RestartSec=1\n\
-         CapabilityBoundingSet=CAP_NET_ADMIN CAP_NET_RAW\n\
+         CapabilityBoundingSet=CAP_NET_ADMIN CAP_NET_RAW CAP_SYS_NICE\n\
          NoNewPrivileges=yes\n\
          ProtectSystem=full\n\
          \n\

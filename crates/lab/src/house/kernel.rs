@@ -11,8 +11,8 @@ use crate::Namespace;
 /// Its address on the home LAN.
 const LAN: &str = "10.0.0.254";
 
-/// Its address on the ISP's subnet, outside the ISP's pool.
-const WAN: &str = "198.51.100.20";
+/// The kernel router's address on the ISP's subnet, outside the ISP's pool.
+pub const KERNEL_WAN: &str = "198.51.100.20";
 
 const RULES: &str = "table ip nat {
     chain postrouting {
@@ -22,9 +22,19 @@ const RULES: &str = "table ip nat {
 }
 ";
 
+const DROP_SYN: &str = "table ip filter {
+    chain input {
+        type filter hook input priority filter; policy accept;
+        iifname \"wan0\" tcp flags & (syn | ack) == syn drop
+    }
+}
+";
+
 /// A running kernel router.
 #[derive(Debug)]
-pub struct KernelRouter;
+pub struct KernelRouter {
+    zone: Namespace,
+}
 
 impl KernelRouter {
     /// Sets it up on the home LAN, which has to exist.
@@ -38,13 +48,13 @@ impl KernelRouter {
         house.host.exec(master)?;
         let wan = ["ip", "link", "add", "link", "igb0", "name", "wan0", "netns", zone.name()];
         house.host.exec(wan.into_iter().chain(["type", "macvlan", "mode", "bridge"]))?;
-        for (link, address) in [("lan0", LAN), ("wan0", WAN)] {
+        for (link, address) in [("lan0", LAN), ("wan0", KERNEL_WAN)] {
             zone.exec(["ip", "link", "set", "dev", link, "up"])?;
             zone.exec(["ip", "address", "add", &format!("{address}/24"), "dev", link])?;
         }
         zone.sysctl("net.ipv4.ip_forward", "1")?;
         zone.exec_with_input(["nft", "-f", "-"], RULES)?;
-        Ok(Self)
+        Ok(Self { zone })
     }
 
     /// The address of the ISP that `host` reaches through the kernel's router from now on.
@@ -54,6 +64,16 @@ impl KernelRouter {
     pub fn reach(&self, host: &Namespace) -> Result<&'static str> {
         host.exec(["ip", "route", "replace", ISP_OTHER, "via", LAN])?;
         Ok(ISP_OTHER)
+    }
+
+    /// Drops from now on what asks for a connection with the router itself: the first rule that people write
+    /// against a flood.
+    ///
+    /// # Errors
+    /// If the command fails.
+    pub fn drop_syn(&self) -> Result<()> {
+        self.zone.exec_with_input(["nft", "-f", "-"], DROP_SYN)?;
+        Ok(())
     }
 
     /// Makes `host`, which has no address yet, one of the home LAN that goes everywhere by the kernel's

@@ -27,7 +27,7 @@ use anyhow::{Context, Result};
 use crate::{Lab, Namespace, Process};
 
 pub use client::{Client, Lease};
-pub use kernel::KernelRouter;
+pub use kernel::{KERNEL_WAN, KernelRouter};
 pub use peers::{REMOTE_PAGE, WEB_PAGE};
 pub use router::{Control, Programs, Router};
 pub use stun::{Behaviour, Dependence};
@@ -187,6 +187,16 @@ impl House {
         namespace.exec(["ip", "route", "add", "default", "via", DMZ_ROUTER])?;
         self.start_web_server(&namespace, "dmz")?;
         Ok(namespace)
+    }
+
+    /// Floods an address of the ISP's subnet with TCP SYN packets from random sources to every port in turn, as fast
+    /// as one processor can, until the process is dropped.
+    ///
+    /// # Errors
+    /// If it can't be started.
+    pub fn flood(&self, address: &str) -> Result<Process> {
+        let line = format!("hping3 -q -n -S -p ++1 --flood --rand-source {address}");
+        self.isp.spawn(line.split(' '))
     }
 
     /// The lab that everything is in.

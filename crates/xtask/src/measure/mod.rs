@@ -4,7 +4,7 @@ mod ping;
 mod tcp;
 
 pub(crate) use ping::{Rtt, ping};
-pub(crate) use tcp::{Comparison, Direction, compare, iperf, load};
+pub(crate) use tcp::{Comparison, Direction, compare, iperf, load, throughput};
 
 /// The middle of some figures (the lower one of two); 0 of none.
 pub(crate) fn median(figures: &[f64]) -> f64 {

@@ -42,7 +42,12 @@ pub(crate) fn iperf(server: &str, direction: Direction, secs: u32) -> Vec<String
 }
 
 /// Runs one test; payload bits per second as received.
-fn throughput(host: &Namespace, server: &str, direction: Direction, secs: u32) -> Result<f64> {
+pub(crate) fn throughput(
+    host: &Namespace,
+    server: &str,
+    direction: Direction,
+    secs: u32,
+) -> Result<f64> {
     let output = host.exec(iperf(server, direction, secs))?;
     received(&output.stdout)
 }
