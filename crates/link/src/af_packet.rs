@@ -2,18 +2,20 @@
 //!
 //! The kernel delivers a copy of every frame of the link to this socket *and* goes on to its own stack
 //! with it. So the link has no kernel address, and opening it tells the kernel's stack to stay silent
-//! there ([`AfPacket::open`]).
+//! there ([`AfPacket::open`]) and, where that is possible, takes the frame away from it.
 //!
 //! Frames that hardware merged (LRO) carry no partial checksum and count as invalid: switch LRO off.
 
 use std::fs;
 use std::io;
+use std::net::Ipv4Addr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use packet::{BATCH_MAX, Batch, LinkId, MacAddr, PacketBuf, Pool};
+use packet::{BATCH_MAX, Batch, LinkId, MacAddr, PacketBuf, Pool, PortBitmap};
 use rustix::net::netdevice::name_to_index;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
 
+use crate::ebpf::{Shield, SynFilter};
 use crate::sys::{self, Received};
 use crate::vnet::{self, HEADER_LEN, VnetHeader};
 use crate::{Link, LinkCounters, LinkState, Offloads, OpenError, SendReport, interfaces};
@@ -33,6 +35,9 @@ const ASK_MIN: usize = 8;
 /// A link of this system, with segmentation and checksum offload.
 pub struct AfPacket {
     fd: OwnedFd,
+    /// `None` where the kernel has no eBPF for us.
+    filter: Option<SynFilter>,
+    _shield: Option<Shield>,
     name: String,
     index: u32,
     id: LinkId,
@@ -74,9 +79,12 @@ impl AfPacket {
         let mtu = sys::mtu(socket, link).map_err(failed("read its MTU"))?;
         silence_kernel(link);
         set_options(socket).map_err(failed("set the options of a packet socket"))?;
+        let filter = attach_filter(socket, link).map_err(failed("attach a filter"))?;
         sys::bind(socket, index).map_err(failed("bind a packet socket"))?;
         Ok(Self {
             fd,
+            filter,
+            _shield: shield(index, link),
             name: link.to_owned(),
             index,
             id,
@@ -262,7 +270,16 @@ impl Link for AfPacket {
         Some(self.fd.as_fd())
     }
 
+    fn guard(&mut self, wanted: Option<(Ipv4Addr, &PortBitmap)>) -> bool {
+        let Some(filter) = &self.filter else { return false };
+        filter.set(wanted);
+        true
+    }
+
     fn counters(&mut self) -> LinkCounters {
+        if let Some(filter) = &self.filter {
+            self.counters.rx_guarded = filter.dropped();
+        }
         match sys::statistics(self.fd.as_fd()) {
             Ok(statistics) => self.counters.rx_dropped += u64::from(statistics.drops),
             Err(error) => tracing::debug!(link = self.name, %error, "packet socket statistics"),
@@ -291,7 +308,6 @@ fn set_options(socket: BorrowedFd<'_>) -> io::Result<()> {
     sys::set_option(socket, libc::SOL_PACKET, libc::PACKET_VNET_HDR, 1)?;
     // Else every frame that is sent comes back as received.
     sys::set_option(socket, libc::SOL_PACKET, libc::PACKET_IGNORE_OUTGOING, 1)?;
-    sys::refuse_tagged(socket)?;
     for (forced, clamped) in
         [(libc::SO_RCVBUFFORCE, libc::SO_RCVBUF), (libc::SO_SNDBUFFORCE, libc::SO_SNDBUF)]
     {
@@ -300,6 +316,26 @@ fn set_options(socket: BorrowedFd<'_>) -> io::Result<()> {
             .or_else(|_| sys::set_option(socket, libc::SOL_SOCKET, clamped, SOCKET_BUFFER_BYTES))?;
     }
     Ok(())
+}
+
+/// Keeps the kernel's stack off the link, if the kernel has the means; it says nothing there in any case.
+fn shield(index: u32, link: &str) -> Option<Shield> {
+    let shield = Shield::attach(index);
+    if let Err(error) = &shield {
+        tracing::info!(link, %error, "no tcx: the kernel's stack looks at each frame too");
+    }
+    shield.ok()
+}
+
+/// Attaches what keeps tagged frames out, by the means that the kernel has.
+fn attach_filter(socket: BorrowedFd<'_>, link: &str) -> io::Result<Option<SynFilter>> {
+    match SynFilter::attach(socket) {
+        Ok(filter) => Ok(Some(filter)),
+        Err(error) => {
+            tracing::info!(link, %error, "no eBPF: a SYN flood will cost more");
+            sys::refuse_tagged(socket).map(|()| None)
+        }
+    }
 }
 
 /// Tells the kernel's stack to answer nothing on the link, whatever addresses it has elsewhere.

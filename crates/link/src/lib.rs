@@ -20,11 +20,15 @@
 //! super-packets also stops a batch at a number of bytes, so that a small packet never waits behind
 //! megabytes of others.
 //!
-//! **Unsafe**: only in `sys`, which wraps the system calls that no crate of ours wraps.
+//! **Unsafe**: only in `sys`, which wraps the system calls that no crate of ours wraps, and in `ebpf`, which shares
+//! memory with a program in the kernel.
 
 #[cfg(target_os = "linux")]
 mod af_packet;
 mod capture;
+#[cfg(target_os = "linux")]
+#[allow(unsafe_code, reason = "loads programs into the kernel and shares memory with one")]
+mod ebpf;
 mod faulty;
 mod interfaces;
 mod memory;
@@ -37,10 +41,11 @@ mod sys;
 mod vnet;
 
 use std::io;
+use std::net::Ipv4Addr;
 use std::os::fd::BorrowedFd;
 
 pub use packet::Offloads;
-use packet::{Batch, MacAddr, PacketBuf, Pool};
+use packet::{Batch, MacAddr, PacketBuf, Pool, PortBitmap};
 
 #[cfg(target_os = "linux")]
 pub use af_packet::{AfPacket, BATCH_BYTES_MAX};
@@ -93,6 +98,14 @@ pub trait Link: Send {
     /// Poll it level-triggered: a batch that is full leaves frames behind.
     fn poll_fd(&self) -> Option<BorrowedFd<'_>>;
 
+    /// Drops, before they cost the receiver anything, TCP segments that only ask for a connection (SYN without ACK) with
+    /// an address on a port that is not in the set; with `None` no more. Returns whether the link can do that.
+    ///
+    /// For as long as attempts come in a flood: the router itself knows better what to do with each.
+    fn guard(&mut self, _wanted: Option<(Ipv4Addr, &PortBitmap)>) -> bool {
+        false
+    }
+
     /// What happened so far.
     fn counters(&mut self) -> LinkCounters;
 
@@ -124,6 +137,8 @@ pub struct LinkCounters {
     pub rx_oversized: u64,
     /// Frames whose offload metadata contradicts them ([`packet::DropReason::OffloadInvalid`]).
     pub rx_offload_invalid: u64,
+    /// Frames that [`Link::guard`] dropped.
+    pub rx_guarded: u64,
     /// Frames sent.
     pub tx_packets: u64,
     /// Bytes sent, Ethernet headers included.

@@ -5,12 +5,13 @@
 
 mod support;
 
+use std::net::Ipv4Addr;
 use std::time::Duration;
 
-use etherparse::{EtherType, PacketBuilder};
+use etherparse::{EtherType, PacketBuilder, PacketBuilderStep, TcpHeader};
 use lab::{Lab, wait_until};
 use link::{AfPacket, BATCH_BYTES_MAX, Link, LinkState, Offloads, OpenError};
-use packet::{Batch, Gso, GsoKind, LinkId, Offload, PartialChecksum, Pool};
+use packet::{Batch, Gso, GsoKind, LinkId, Offload, PartialChecksum, Pool, PortBitmap};
 use support::{Forwarder, Station, ipv4_of, recv_all, recv_until, send_one, wait_readable};
 
 const ROUTER_MAC: &str = "02:00:00:00:00:01";
@@ -263,7 +264,10 @@ fn the_kernel_answers_nothing_on_an_open_link() {
     };
     assert_ne!(ask(&mut peer), Vec::<Vec<u8>>::new(), "before, the kernel does answer");
     let mut link = pair.open();
+    let looked_at = counter(&pair.ours, "IpInReceives");
+    assert_ne!(looked_at, 0);
     assert_eq!(ask(&mut peer), Vec::<Vec<u8>>::new());
+    assert_eq!(counter(&pair.ours, "IpInReceives"), looked_at, "its stack sees no packet");
     let heard = recv_all(&mut link, Duration::from_millis(100));
     assert!(questions.iter().all(|question| heard.contains(question)), "but the router hears all");
 }
@@ -280,6 +284,43 @@ fn a_frame_of_another_vlan_is_not_taken_for_an_untagged_one() {
         let received = recv_all(&mut link, Duration::from_millis(100));
         assert_eq!(received.iter().filter(|frame| **frame == plain).count(), arrives, "{tag:?}");
     }
+}
+
+#[test]
+fn a_guarded_link_drops_and_counts_connection_attempts_that_nobody_wants() {
+    let pair = Pair::new();
+    let (mut ours, mut peer) = (pair.open(), pair.open_peer());
+    let mut wanted = PortBitmap::new();
+    wanted.put(443, true);
+    let guarded = Ipv4Addr::new(10, 0, 0, 1);
+    let other = [10, 0, 0, 7];
+    let attempt = |to: [u8; 4], port| tcp(to, port, |tcp| tcp.syn());
+    let kept = [
+        attempt([10, 0, 0, 1], 443),
+        attempt(other, 80),
+        tcp([10, 0, 0, 1], 80, |tcp| tcp.syn().ack(1)),
+        tcp([10, 0, 0, 1], 80, |tcp| tcp.ack(1)),
+        udp([10, 0, 0, 2], [10, 0, 0, 1], 30),
+        arp_request([10, 0, 0, 1]),
+        with_ip_options(attempt([10, 0, 0, 1], 443)),
+        later_fragment(attempt([10, 0, 0, 1], 80)),
+        attempt([10, 0, 0, 1], 443)[..40].to_vec(),
+    ];
+    let unwanted: Vec<_> =
+        [0, 80, 442, 444, 65_535].map(|port| attempt([10, 0, 0, 1], port)).into();
+    let unwanted = [unwanted, vec![with_ip_options(attempt([10, 0, 0, 1], 80))]].concat();
+    let mut seen = |guard: Option<(Ipv4Addr, &PortBitmap)>| {
+        assert!(ours.guard(guard));
+        for frame in kept.iter().chain(&unwanted) {
+            assert_eq!(send_one(&mut peer, frame, Offload::NONE).sent, 1);
+        }
+        let frames = recv_all(&mut ours, Duration::from_millis(100));
+        (frames, ours.counters().rx_guarded)
+    };
+    let all: Vec<_> = kept.iter().chain(&unwanted).cloned().collect();
+    assert_eq!(seen(None), (all.clone(), 0));
+    assert_eq!(seen(Some((guarded, &wanted))), (kept.to_vec(), 6));
+    assert_eq!(seen(None), (all, 6));
 }
 
 #[test]
@@ -361,6 +402,30 @@ fn udp(from: [u8; 4], to: [u8; 4], payload_len: usize) -> Vec<u8> {
 
 fn to_router() -> etherparse::PacketBuilderStep<etherparse::Ethernet2Header> {
     PacketBuilder::ethernet2([2, 0, 0, 0, 0, 2], [2, 0, 0, 0, 0, 1])
+}
+
+fn tcp(
+    to: [u8; 4],
+    port: u16,
+    flags: impl Fn(PacketBuilderStep<TcpHeader>) -> PacketBuilderStep<TcpHeader>,
+) -> Vec<u8> {
+    let step = to_router().ipv4([10, 0, 0, 2], to, 64);
+    let mut frame = Vec::new();
+    flags(step.tcp(40_000, port, 1, 1000)).write(&mut frame, &[]).unwrap();
+    frame
+}
+
+/// The same with four bytes of no-operation options; the checksum is not made new.
+fn with_ip_options(mut frame: Vec<u8>) -> Vec<u8> {
+    frame[14] += 1;
+    frame.splice(34..34, [1; 4]);
+    frame
+}
+
+/// The same as if it were not the first fragment.
+fn later_fragment(mut frame: Vec<u8>) -> Vec<u8> {
+    frame[21] = 1;
+    frame
 }
 
 fn ping() -> Vec<u8> {

@@ -245,6 +245,21 @@ impl Tables {
         }
     }
 
+    /// Whether [`Self::resolve_external`] could find somebody behind an external endpoint, for some sender.
+    #[must_use]
+    pub fn has_taker(
+        &self,
+        pass: &Pass<'_>,
+        protocol: Protocol,
+        external: External,
+        policy: &Policy,
+    ) -> bool {
+        policy.forward_at(protocol, external).is_some()
+            || policy.static_to(external).is_some()
+            || policy.dmz_to(protocol, external).is_some()
+            || self.mappings.lookup(pass, &MappingKey::external(protocol, external)).is_some()
+    }
+
     /// What a packet to a 1:1 address reaches: its host, by any protocol.
     fn resolve_static(
         &self,

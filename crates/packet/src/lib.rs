@@ -21,6 +21,7 @@ pub mod gso;
 pub mod header;
 pub mod icmp;
 mod parse;
+mod port_bitmap;
 mod ranges;
 mod reason;
 pub mod reset;
@@ -36,6 +37,7 @@ pub use buf::{
 pub use endpoint::{Endpoint, External, FlowKey, Internal, Protocol, Remote, Side};
 pub use fragment::Fragment;
 pub use parse::{Arp, Datagram, IcmpKind, L4, Parsed, SctpChunk, parse};
+pub use port_bitmap::PortBitmap;
 pub use ranges::{AddressSet, PortSet, RangeSet};
 pub use reason::{DropReason, PuntReason};
 pub use segment::Segment;

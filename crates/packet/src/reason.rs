@@ -90,6 +90,7 @@ reasons! {
         PolicyDenied "policy-denied" "The firewall policy does not allow this flow.",
         RuleDenied "rule-denied" "A rule of the firewall refuses this flow; `routerctl rule list` says which.",
         RuleRate "rule-rate" "The rule that allows this flow has let as many new ones pass as its rate admits.",
+        SynFlood "syn-flood" "One of a flood of connection attempts to ports that nothing answers on; the link drops them before the router looks.",
         NoMapping "no-mapping" "Nothing inside asked for this packet: no mapping, forward or service on that port.",
         FilterDenied "filter-denied" "A mapping exists, but its filtering does not admit this remote endpoint.",
         ForwardSource "forward-source" "The port is forwarded, but not for this source: the forward's `from` does not name it.",

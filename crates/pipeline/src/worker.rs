@@ -1,13 +1,17 @@
 //! What a worker owns, and what becomes of its verdicts.
 
 use std::net::Ipv4Addr;
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use flow_table::Participant;
 use forwarding::Neighbours;
 use nat::{Engine, Tables};
 use packet::gso::{self, Segments};
-use packet::{BATCH_MAX, Batch, DropReason, Instant, LinkId, PacketBuf, Parsed, PuntReason, parse};
+use packet::{
+    BATCH_MAX, Batch, DropReason, Endpoint, External, Instant, LinkId, PacketBuf, Parsed,
+    PortBitmap, Protocol, PuntReason, parse,
+};
 
 use crate::counters::Counters;
 use crate::egress::Egress;
@@ -287,6 +291,22 @@ impl Worker {
         self.reassembler.expire(now, &self.counters);
         let pass = self.participant.pass();
         self.engine.expire(&pass, now, &snapshot.nat.timeouts, EXPIRE_BUDGET)
+    }
+
+    /// Notes on which of `ports` of an external address somebody may answer a TCP connection from outside.
+    pub fn note_wanted(
+        &mut self,
+        snapshot: &Snapshot,
+        address: Ipv4Addr,
+        ports: RangeInclusive<u16>,
+        wanted: &mut PortBitmap,
+    ) {
+        let pass = self.participant.pass();
+        for port in ports {
+            let external = External(Endpoint::new(address, port));
+            let has_taker = self.tables.has_taker(&pass, Protocol::Tcp, external, &snapshot.nat);
+            wanted.put(port, has_taker);
+        }
     }
 
     /// What this worker could still open.

@@ -11,6 +11,7 @@ mod clock;
 mod control;
 mod explain;
 mod forwards;
+mod guard;
 mod pace;
 mod places;
 mod priority;

@@ -12,6 +12,7 @@ use pipeline::{Egress, LINKS_MAX, Snapshot, Worker};
 use tracing::{info, warn};
 
 use crate::clock::Clock;
+use crate::guard::FloodGuard;
 use crate::pace::{Pace, REST};
 use crate::shared::{Command, LinkEvent, Report, ShaperReport, Shared};
 
@@ -42,6 +43,7 @@ pub struct WorkerThread {
     clock: Clock,
     reopen: Reopen,
     checked_at: Instant,
+    guard: FloodGuard,
 }
 
 impl WorkerThread {
@@ -62,7 +64,8 @@ impl WorkerThread {
         }
         let (commands, events) = mailbox;
         let checked_at = clock.now();
-        Self { ports, worker, egress, shared, commands, events, clock, reopen, checked_at }
+        let guard = FloodGuard::new(checked_at);
+        Self { ports, worker, egress, shared, commands, events, clock, reopen, checked_at, guard }
     }
 
     /// Runs until told to stop; a failure is reported to the control thread.
@@ -92,6 +95,10 @@ impl WorkerThread {
             self.egress.dequeue(now, &shared.counters);
             self.flush();
             busy |= self.worker.expire(&snapshot, now);
+            if let Some(link) = &mut self.ports[LinkId::WAN.index()].link {
+                let (guard, worker) = (&mut self.guard, &mut self.worker);
+                guard.turn(&mut **link, worker, &snapshot, &shared.counters, now);
+            }
             if shared.rings.has_punts() {
                 self.wake_control();
             }
@@ -173,7 +180,8 @@ impl WorkerThread {
     /// How long nothing is due, if no packet comes.
     fn idle_time(&self) -> Duration {
         let now = self.clock.now();
-        let due = [self.egress.poll_timeout(now), self.worker.poll_timeout()];
+        let guard = self.guard.tick().map(|tick| now + tick);
+        let due = [self.egress.poll_timeout(now), self.worker.poll_timeout(), guard];
         let due = due.into_iter().flatten().min().map(|at| at.saturating_since(now));
         due.map_or(IDLE_TICK, |due| due.min(IDLE_TICK))
     }

@@ -68,9 +68,12 @@ pub(super) fn run(programs: &Programs, quick: bool) -> Result<Vec<Row>> {
     // server now and then.
     let expected = rounds as u64 * 3 * 2 * 2 + 20;
     ensure!(opened <= expected, "the flood opened sessions: {opened} since the start");
-    let dropped = dropped(&site)?;
+    let (dropped, by_link) = dropped(&site)?;
     ensure!(dropped > 10_000, "the flood did not reach the router: it dropped {dropped} packets");
-    println!("the router dropped {dropped} packets and opened {opened} sessions, the tests' own");
+    println!(
+        "the router dropped {dropped} packets, {by_link} of them in its link's filter, and opened {opened} sessions, \
+         the tests' own"
+    );
     let names = [
         ["flood.tcp_1.up", "flood.share.up", "flood.share_kernel.up"],
         ["flood.tcp_1.down", "flood.share.down", "flood.share_kernel.down"],
@@ -112,12 +115,14 @@ fn opened(site: &Site) -> Result<u64> {
     status(site)?["flows"]["opened"].as_u64().context("the status counts opened flows")
 }
 
-/// Packets that our router dropped so far.
-fn dropped(site: &Site) -> Result<u64> {
+/// Packets that our router dropped so far, and those of them that its link's filter dropped.
+fn dropped(site: &Site) -> Result<(u64, u64)> {
     let text = site.router.control.run("--json drops")?;
     let drops: Value = serde_json::from_str(&text)?;
-    let counts = drops.as_array().context("drops are a list")?.iter();
-    Ok(counts.filter_map(|drop| drop["count"].as_u64()).sum())
+    let drops = drops.as_array().context("drops are a list")?;
+    let count = |drop: &Value| drop["count"].as_u64().unwrap_or(0);
+    let by_link = drops.iter().filter(|drop| drop["reason"] == "syn-flood");
+    Ok((drops.iter().map(count).sum(), by_link.map(count).sum()))
 }
 
 #[cfg(test)]
