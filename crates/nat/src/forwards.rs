@@ -242,7 +242,7 @@ fn check_disjoint(low: &Forward, high: &Forward) -> Result<(), ForwardError> {
     Ok(())
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
 

@@ -105,6 +105,8 @@ mod foresee;
 mod forwards;
 mod handshake;
 mod hosts;
+#[cfg(all(test, loom))]
+mod interleavings;
 mod journal;
 mod mapping;
 mod plan;
@@ -115,8 +117,9 @@ mod quota;
 mod sharing;
 mod state;
 mod statics;
+mod sync;
 mod tables;
-#[cfg(test)]
+#[cfg(all(test, not(loom)))]
 mod tests;
 mod tick;
 mod upkeep;

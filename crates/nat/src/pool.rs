@@ -120,7 +120,7 @@ const UNKEYED: u64 = 0;
 const HOST: u64 = 0;
 const MEMBER: u64 = 1;
 
-#[cfg(test)]
+#[cfg(all(test, not(loom)))]
 mod tests {
     use std::collections::BTreeMap;
 

@@ -91,7 +91,7 @@ const SCALE_MASK: u32 = 15;
 const SCALE_MAX: u32 = 14;
 const SCALE_UNKNOWN: u32 = 15;
 
-#[cfg(test)]
+#[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
 
