@@ -166,7 +166,7 @@ impl<L: Link> Link for FaultyLink<L> {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
     use crate::{MemoryEnd, MemoryLink};

@@ -25,6 +25,7 @@
 #[cfg(target_os = "linux")]
 mod af_packet;
 mod capture;
+mod doorbell;
 mod faulty;
 mod interfaces;
 mod memory;
@@ -45,6 +46,7 @@ use packet::{Batch, MacAddr, PacketBuf, Pool};
 #[cfg(target_os = "linux")]
 pub use af_packet::{AfPacket, BATCH_BYTES_MAX};
 pub use capture::{CaptureLink, PcapLink};
+pub use doorbell::Doorbell;
 pub use faulty::{FaultCounters, Faults, FaultyLink};
 pub use interfaces::{Interface, OpenError, interfaces};
 pub use memory::{MemoryEnd, MemoryLink};

@@ -189,7 +189,7 @@ impl Link for MemoryLink {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
     use packet::{BATCH_MAX, Gso, GsoKind, Offload, PartialChecksum};

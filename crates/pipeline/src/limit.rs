@@ -40,7 +40,7 @@ impl IcmpLimit {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
 

@@ -72,7 +72,7 @@ fn find_mss(options: &[u8]) -> Option<usize> {
     None
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
     use etherparse::{PacketBuilder, SlicedPacket, TcpOptionElement as Opt, TransportSlice};

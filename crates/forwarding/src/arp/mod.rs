@@ -3,7 +3,7 @@
 mod config;
 mod message;
 mod output;
-#[cfg(test)]
+#[cfg(all(test, not(loom)))]
 mod tests;
 mod waiting;
 

@@ -79,7 +79,7 @@ impl WaitingRoom {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
 
