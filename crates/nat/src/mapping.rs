@@ -293,9 +293,9 @@ mod interleavings {
         explore(3, || {
             let (hosts, mapping) = held();
             let there = Arc::clone(&mapping);
-            let leaving = thread::spawn(move || there.release(&hosts, NOW));
-            assert!(!mapping.retire(NOW, REST));
-            leaving.join().unwrap();
+            let upkeep = thread::spawn(move || there.retire(NOW, REST));
+            assert!(mapping.release(&hosts, NOW));
+            assert!(!upkeep.join().unwrap());
             assert!(mapping.retire(NOW + 2 * REST, REST));
         });
     }

@@ -15,6 +15,10 @@ pub(crate) const fn sized(size: usize, under_loom: usize) -> usize {
 }
 
 /// Runs a test in all interleavings with so many preemptions.
+///
+/// Loom remembers only the last access to an atomic. If a thread reads one before it writes it, loom forgets that
+/// another read it earlier, and never lets that one read later: who only reads belongs in a spawned thread, which
+/// runs after the first one has written.
 #[cfg(all(test, loom))]
 pub(crate) fn explore(preemptions: usize, test: impl Fn() + Sync + Send + 'static) {
     let mut model = loom::model::Builder::new();
