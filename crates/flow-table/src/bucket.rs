@@ -280,7 +280,8 @@ const PASSED_STUCK: u64 = 0xff;
 const LOW_BITS: u64 = 0x0001_0101_0101_0101;
 const HIGH_BITS: u64 = LOW_BITS << 7;
 
-#[cfg(all(test, not(loom)))]
+#[cfg(test)]
+#[cfg(not(loom))]
 mod tests {
     use super::*;
 

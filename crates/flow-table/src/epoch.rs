@@ -223,7 +223,8 @@ const VACANT: u64 = 0;
 const OFFLINE: u64 = 1;
 const EPOCH_FIRST: u64 = 2;
 
-#[cfg(all(test, not(loom)))]
+#[cfg(test)]
+#[cfg(not(loom))]
 mod tests {
     use super::*;
 

@@ -55,6 +55,7 @@ const PI: [u64; 4] =
     [0x243f_6a88_85a3_08d3, 0x1319_8a2e_0370_7344, 0xa409_3822_299f_31d0, 0x082e_fa98_ec4e_6c89];
 
 #[cfg(test)]
+#[cfg(not(loom))]
 mod tests {
     use super::*;
 

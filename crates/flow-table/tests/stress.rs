@@ -13,7 +13,7 @@ use flow_table::{Domain, EntryId, InsertError, Keep, Key, Owner, Participant, Ta
 
 /// Few keys, so that inserters meet all the time.
 const KEYS: u64 = 48;
-/// Entries that each owner inserts.
+/// Entries that each owner inserts, where nothing slows the test down.
 const INSERTED: usize = 10_000;
 const OWNERS: usize = 3;
 
@@ -58,6 +58,12 @@ fn next(state: &mut u64) -> u64 {
     *state
 }
 
+/// Rounds to do of so many: a part of them where a sanitizer watches (`cargo xtask sanitize`).
+fn rounds(of: usize) -> usize {
+    let divisor = std::env::var("STRESS_DIVISOR").ok();
+    of / divisor.map_or(1, |divisor| divisor.parse().expect("STRESS_DIVISOR is a number"))
+}
+
 /// Inserts and removes at random; `holders` proves that nobody else holds a key that we inserted.
 fn churn(
     mut owner: Owner<Name, Value>,
@@ -67,7 +73,7 @@ fn churn(
 ) {
     let mut held: Vec<EntryId> = Vec::new();
     let [mut inserted, mut refused] = [0; 2];
-    while inserted < INSERTED {
+    while inserted < rounds(INSERTED) {
         let mut full = false;
         let pass = participant.pass();
         for _ in 0..4 {

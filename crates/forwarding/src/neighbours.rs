@@ -7,16 +7,19 @@
 use std::fmt;
 use std::net::Ipv4Addr;
 use std::sync::Arc;
+#[cfg(not(loom))]
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
+#[cfg(loom)]
+use loom::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use packet::{LinkId, MacAddr};
 
 /// Slots in the table: every host of a /20, which is more than one broadcast domain bears.
-pub const NEIGHBOURS_MAX: usize = 4096;
+pub const NEIGHBOURS_MAX: usize = if cfg!(loom) { 1 } else { 4096 };
 
 /// Slots that may hold a given neighbour, from its hash on. At three quarters full a window
 /// without a free slot is rare, and a look-up reads at most eight cache lines.
-const WINDOW: usize = 16;
+const WINDOW: usize = if cfg!(loom) { 1 } else { 16 };
 
 const VALID: u64 = 1;
 const VERSION_SHIFT: u32 = 1;
@@ -70,6 +73,7 @@ struct Slot {
     used: AtomicBool,
 }
 
+#[cfg(not(loom))]
 const _: () = assert!(size_of::<Slot>() == 32);
 const _: () = assert!(NEIGHBOURS_MAX.is_power_of_two() && NEIGHBOURS_MAX <= u16::MAX as usize);
 
@@ -307,6 +311,7 @@ fn mac_of(value: u64) -> MacAddr {
 }
 
 #[cfg(test)]
+#[cfg(not(loom))]
 mod tests {
     use super::*;
     use proptest::prelude::*;
@@ -431,7 +436,9 @@ mod tests {
                     }
                 });
             }
-            for turn in 0..200_000usize {
+            // A part of them where a sanitizer watches (`cargo xtask sanitize`).
+            let divisor = std::env::var("STRESS_DIVISOR").map_or(1, |it| it.parse().unwrap());
+            for turn in 0..200_000usize / divisor {
                 let rival = rivals[turn % 2];
                 writer.insert(LAN, address(rival), mac(rival)).unwrap();
                 writer.remove(LAN, address(rival));
@@ -461,5 +468,73 @@ mod tests {
                 prop_assert_eq!(writer.len(), model.len());
             }
         }
+    }
+}
+
+#[cfg(test)]
+#[cfg(loom)]
+mod interleavings {
+    use loom::thread;
+
+    use super::*;
+
+    const LAN: LinkId = LinkId(1);
+    const A: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 5);
+    const B: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 6);
+
+    /// The `n`th MAC address of a neighbour.
+    fn mac(address: Ipv4Addr, n: u8) -> MacAddr {
+        let [a, b, c, d] = address.octets();
+        MacAddr([a, b, c, d, 0, n])
+    }
+
+    /// Readers run in spawned threads: loom forgets what they read before the writer, which reads too, runs.
+    fn explore(test: impl Fn() + Sync + Send + 'static) {
+        let mut model = loom::model::Builder::new();
+        model.preemption_bound = Some(3);
+        model.check(test);
+    }
+
+    #[test]
+    fn a_reader_never_sees_the_mac_of_another_neighbour() {
+        explore(|| {
+            let mut writer = NeighbourWriter::new();
+            let table = writer.table();
+            writer.insert(LAN, A, mac(A, 1)).unwrap();
+            let readers = [A, B].map(|address| {
+                let table = Arc::clone(&table);
+                thread::spawn(move || {
+                    let found = table.lookup(LAN, address).and_then(|known| table.resolve(known));
+                    assert!(found.is_none_or(|found| (1..=2).any(|n| found == mac(address, n))));
+                })
+            });
+            assert!(writer.remove(LAN, A));
+            writer.insert(LAN, B, mac(B, 1)).unwrap();
+            writer.insert(LAN, B, mac(B, 2)).unwrap();
+            for reader in readers {
+                reader.join().unwrap();
+            }
+        });
+    }
+
+    #[test]
+    fn a_reference_follows_its_neighbour_and_then_goes_stale_for_good() {
+        explore(|| {
+            let mut writer = NeighbourWriter::new();
+            let table = writer.table();
+            let known = writer.insert(LAN, A, mac(A, 1)).unwrap();
+            let reading = Arc::clone(&table);
+            let reader = thread::spawn(move || {
+                let life = [Some(mac(A, 1)), Some(mac(A, 2)), None];
+                let age = |seen| life.iter().position(|step| *step == seen).unwrap();
+                let seen = [(); 2].map(|()| age(reading.resolve(known)));
+                assert!(seen[0] <= seen[1]);
+            });
+            writer.insert(LAN, A, mac(A, 2)).unwrap();
+            assert!(writer.remove(LAN, A));
+            writer.insert(LAN, A, mac(A, 3)).unwrap();
+            reader.join().unwrap();
+            assert_eq!(table.resolve(known), None);
+        });
     }
 }

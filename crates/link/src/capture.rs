@@ -233,6 +233,7 @@ impl<L: Link, W: Write + Send> Link for CaptureLink<L, W> {
 }
 
 #[cfg(test)]
+#[cfg(not(loom))]
 mod tests {
     use super::*;
     use crate::pcap_file::{CapturedFrame, LinkType};

@@ -167,6 +167,7 @@ impl<L: Link> Link for FaultyLink<L> {
 }
 
 #[cfg(test)]
+#[cfg(not(loom))]
 mod tests {
     use super::*;
     use crate::{MemoryEnd, MemoryLink};

@@ -123,6 +123,7 @@ impl OpenError {
 }
 
 #[cfg(test)]
+#[cfg(not(loom))]
 mod tests {
     use super::*;
 

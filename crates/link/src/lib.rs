@@ -26,6 +26,7 @@
 #[cfg(target_os = "linux")]
 mod af_packet;
 mod capture;
+mod doorbell;
 #[cfg(target_os = "linux")]
 #[allow(unsafe_code, reason = "loads programs into the kernel and shares memory with one")]
 mod ebpf;
@@ -50,6 +51,7 @@ use packet::{Batch, MacAddr, PacketBuf, Pool, PortBitmap};
 #[cfg(target_os = "linux")]
 pub use af_packet::{AfPacket, BATCH_BYTES_MAX};
 pub use capture::{CaptureLink, PcapLink};
+pub use doorbell::Doorbell;
 pub use faulty::{FaultCounters, Faults, FaultyLink};
 pub use interfaces::{Interface, OpenError, interfaces};
 pub use memory::{MemoryEnd, MemoryLink};

@@ -190,6 +190,7 @@ impl Link for MemoryLink {
 }
 
 #[cfg(test)]
+#[cfg(not(loom))]
 mod tests {
     use super::*;
     use packet::{BATCH_MAX, Gso, GsoKind, Offload, PartialChecksum};

@@ -358,6 +358,7 @@ fn io_error(error: PcapError) -> io::Error {
 }
 
 #[cfg(test)]
+#[cfg(not(loom))]
 mod tests {
     use super::*;
     use pcap_file::pcap::{PcapHeader, PcapPacket, PcapWriter};

@@ -143,6 +143,7 @@ fn set_field(header: &mut VnetHeader, at: usize, value: u16) {
 }
 
 #[cfg(test)]
+#[cfg(not(loom))]
 mod tests {
     use super::*;
     use etherparse::PacketBuilder;

@@ -1,7 +1,6 @@
 //! What a session counts on: the mappings of its internal endpoints, and its contact.
 
 use std::net::Ipv4Addr;
-use std::sync::atomic::Ordering;
 
 use flow_table::{Hit, Pass};
 use packet::{External, Instant, Internal, LinkId, Protocol};
@@ -12,6 +11,7 @@ use crate::flow::{
 use crate::hosts::HostSlot;
 use crate::mapping::{ContactKey, Mapping, MappingKey};
 use crate::sharing::Sharing;
+use crate::sync::Ordering;
 use crate::tables::{SessionHit, Tables};
 use crate::{Filtering, Policy};
 
@@ -138,7 +138,13 @@ impl Tables {
         }
     }
 
-    fn release_mapping(&self, pass: &Pass<'_>, protocol: Protocol, bond: Bond, now: Instant) {
+    pub(crate) fn release_mapping(
+        &self,
+        pass: &Pass<'_>,
+        protocol: Protocol,
+        bond: Bond,
+        now: Instant,
+    ) {
         // A held mapping stays in its table, with one exception: one that lost the race for its
         // internal key could be joined for a moment by its external one.
         if let Some(hit) = self.mapping_of(pass, protocol, bond) {

@@ -40,6 +40,7 @@ impl Exemption {
 }
 
 #[cfg(test)]
+#[cfg(not(loom))]
 mod tests {
     use super::*;
 

@@ -1,12 +1,11 @@
 //! One direction of a session: the compiled rewrite and what is remembered of the packets.
 
-use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
-
 use packet::checksum::{self, Delta};
 use packet::gso;
 use packet::header::{icmp, ipv4, put_u16, tcp, udp, udp_lite};
 use packet::{Datagram, Endpoint, FlowKey, IcmpKind, Instant, L4, LinkId, PacketBuf, Protocol};
 
+use crate::sync::{AtomicU8, AtomicU32, AtomicU64, Ordering};
 use crate::tick::Tick;
 use crate::window::Window;
 
@@ -74,6 +73,7 @@ pub struct Flow {
     bytes_and_window: AtomicU64,
 }
 
+#[cfg(not(loom))]
 const _: () = assert!(size_of::<Flow>() == 48);
 
 impl Flow {
@@ -393,3 +393,36 @@ pub(crate) const FROZEN: u8 = 1 << 4;
 pub(crate) const UNANSWERED: u8 = 1 << 6;
 /// Not the owner, but a worker that may not remove it, found the session void: its owner will.
 pub(crate) const CONDEMNED: u8 = 1 << 7;
+
+#[cfg(test)]
+#[cfg(loom)]
+mod interleavings {
+    use std::sync::Arc;
+
+    use loom::thread;
+    use packet::Side;
+
+    use super::*;
+    use crate::sync::explore;
+
+    #[test]
+    fn a_session_stays_condemned_whatever_its_owner_and_its_packets_note() {
+        explore(3, || {
+            let endpoint = Endpoint::new(std::net::Ipv4Addr::LOCALHOST, 1);
+            let key = FlowKey::new(Protocol::Tcp, endpoint, endpoint, Side::Inside);
+            let rewrite =
+                Rewrite { source: endpoint, destination: endpoint, traits: 0, generation: 0 };
+            let next_hop = NextHop { egress: LinkId::WAN, neighbour: 0 };
+            let links = Links { ingress: LinkId::WAN, next_hop };
+            let flow = Arc::new(Flow::new(key, rewrite, links, Instant::ZERO));
+            flow.note(UNANSWERED);
+            let (other, owner) = (Arc::clone(&flow), Arc::clone(&flow));
+            let other = thread::spawn(move || other.note(CONDEMNED));
+            let owner = thread::spawn(move || owner.forget(UNANSWERED));
+            flow.note(SYN);
+            other.join().unwrap();
+            owner.join().unwrap();
+            assert!(flow.happened(CONDEMNED) && flow.happened(SYN) && !flow.happened(UNANSWERED));
+        });
+    }
+}

@@ -243,6 +243,7 @@ fn check_disjoint(low: &Forward, high: &Forward) -> Result<(), ForwardError> {
 }
 
 #[cfg(test)]
+#[cfg(not(loom))]
 mod tests {
     use super::*;
 

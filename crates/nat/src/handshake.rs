@@ -19,7 +19,6 @@
 //! its answer, which says all that the note did.
 
 use std::net::Ipv4Addr;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use flow_table::{Pass, mix};
@@ -32,6 +31,7 @@ use packet::{
 use crate::Policy;
 use crate::flow::{Direction, Flow, Links, NextHop, Rewrite};
 use crate::mapping::MappingKey;
+use crate::sync::{AtomicU64, Ordering, sized};
 use crate::tables::Tables;
 use crate::window::Window;
 
@@ -363,6 +363,7 @@ struct Set([Slot; WAYS]);
 #[derive(Default)]
 struct Slot([AtomicU64; WORDS]);
 
+#[cfg(not(loom))]
 const _: () = assert!(size_of::<Set>() == 128);
 
 impl Slot {
@@ -506,10 +507,10 @@ const SCALE_MAX: u8 = 14;
 
 /// 98,304 handshakes can be under way at once, in 4 MiB. At a round trip of 50 ms a flood of a
 /// million SYNs a second overwrites about two in five.
-const SETS: usize = 32_768;
+const SETS: usize = sized(32_768, 1);
 
 /// Notes of a set: as many as two cache lines hold.
-const WAYS: usize = 3;
+const WAYS: usize = sized(3, 1);
 
 const WORDS: usize = 5;
 
@@ -517,6 +518,7 @@ const WORDS: usize = 5;
 const SYN_DATA_MAX: u32 = 9000;
 
 #[cfg(test)]
+#[cfg(not(loom))]
 mod tests {
     use super::*;
 
@@ -579,5 +581,79 @@ mod tests {
             table.write(&Handshake { at: note.at + 1, ..rivals.next().unwrap() });
         }
         assert_eq!(find(now), None, "the oldest goes");
+    }
+}
+
+#[cfg(test)]
+#[cfg(loom)]
+mod interleavings {
+    use std::sync::Arc;
+
+    use loom::thread;
+
+    use super::*;
+    use crate::sync::explore;
+
+    const NOW: Instant = Instant::from_secs(100_000);
+
+    /// Two notes of one connection, which differ in every word that is not its name.
+    fn notes() -> [Handshake; 2] {
+        let endpoint = |host, port| Endpoint::new(Ipv4Addr::new(10, 0, 0, host), port);
+        let first = Handshake {
+            internal: endpoint(5, 80),
+            remote: endpoint(9, 4000),
+            external: endpoint(7, 8080),
+            at: stamp(NOW),
+            remote_next: 1,
+            remote_scale: 7,
+            answer: None,
+        };
+        let second = Handshake {
+            external: endpoint(8, 8081),
+            remote_next: 1000,
+            remote_scale: 2,
+            answer: Some(Answer { initial: 1, next: 2, scale: 3 }),
+            ..first
+        };
+        [first, second]
+    }
+
+    fn find(table: &Handshakes) -> Option<Handshake> {
+        let [note, _] = notes();
+        table.lookup(note.internal, note.remote, NOW, Duration::from_secs(240))
+    }
+
+    #[test]
+    fn a_note_that_two_workers_write_is_one_of_theirs_or_none() {
+        explore(2, || {
+            let table = Arc::new(Handshakes::new(3));
+            let writing = notes().map(|note| {
+                let table = Arc::clone(&table);
+                thread::spawn(move || table.write(&note))
+            });
+            let is_whole = |seen: Option<Handshake>| seen.is_none_or(|it| notes().contains(&it));
+            assert!(is_whole(find(&table)));
+            for writing in writing {
+                writing.join().unwrap();
+            }
+            assert!(is_whole(find(&table)));
+        });
+    }
+
+    #[test]
+    fn a_note_that_is_erased_while_the_next_is_written_does_not_come_back() {
+        explore(2, || {
+            let table = Arc::new(Handshakes::new(3));
+            let [first, second] = notes();
+            table.write(&first);
+            let erasing = Arc::clone(&table);
+            let erasing = thread::spawn(move || erasing.erase(&first));
+            let writing = Arc::clone(&table);
+            let writing = thread::spawn(move || writing.write(&second));
+            assert!(find(&table).is_none_or(|seen| [first, second].contains(&seen)));
+            erasing.join().unwrap();
+            writing.join().unwrap();
+            assert!(find(&table).is_none_or(|seen| seen == second));
+        });
     }
 }

@@ -1,19 +1,19 @@
 //! How many mappings or sessions each internal address holds, and how fast it opens them.
 
 use std::net::Ipv4Addr;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use packet::{Instant, Protocol};
 
 use crate::Policy;
 use crate::policy::Rate;
+use crate::sync::{AtomicU32, AtomicU64, Ordering, sized};
 
 /// Internal addresses that can be told apart at once: four times what a /20 of LANs holds. 8 bytes
 /// each.
-const SLOTS: usize = 16_384;
+const SLOTS: usize = sized(16_384, 2);
 
 /// Slots that an address may be in, so that a search is bounded by two cache lines.
-const PROBES: usize = 16;
+const PROBES: usize = sized(16, 2);
 
 /// A count per internal address, shared by all workers without locks.
 ///
@@ -261,6 +261,7 @@ const _: () = assert!(SLOTS <= SLOT_MASK as usize && PROTOCOLS < 255);
 const RETRIES: usize = 64;
 
 #[cfg(test)]
+#[cfg(not(loom))]
 mod tests {
     use super::*;
     use crate::ProtocolQuotas;
@@ -347,5 +348,119 @@ mod tests {
         hosts.release(first);
         assert!(take(Protocol::Udp).is_some());
         assert_eq!(hosts.total(), 4);
+    }
+}
+
+#[cfg(test)]
+#[cfg(loom)]
+mod interleavings {
+    use std::sync::Arc;
+
+    use loom::thread;
+
+    use super::*;
+    use crate::sync::explore;
+
+    const A: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 5);
+    const B: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 6);
+    const C: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 7);
+    const RATE: Rate = Rate { per_second: 1, burst: 1 };
+    const NOW: Instant = Instant::from_secs(1000);
+
+    /// Runs `other` in a second thread while `own` runs in this one.
+    fn both<T: 'static>(other: impl FnOnce() -> T + 'static, own: impl FnOnce() -> T) -> [T; 2] {
+        let other = thread::spawn(other);
+        let own = own();
+        [own, other.join().unwrap()]
+    }
+
+    #[test]
+    fn of_the_last_place_of_a_quota_one_worker_gets_it() {
+        explore(3, || {
+            let hosts = Arc::new(Hosts::new(1));
+            hosts.acquire(A, 2).unwrap();
+            let there = Arc::clone(&hosts);
+            let got = both(move || there.acquire(A, 2), || hosts.acquire(A, 2));
+            assert_eq!(got.iter().flatten().count(), 1);
+            assert_eq!((hosts.count(A), hosts.total()), (2, 2));
+        });
+    }
+
+    #[test]
+    fn a_new_host_that_two_workers_meet_is_counted_once_for_each() {
+        explore(3, || {
+            let hosts = Arc::new(Hosts::new(1));
+            let there = Arc::clone(&hosts);
+            let take = |hosts: &Hosts, host| hosts.acquire(host, 2).is_some();
+            let taken = both(move || take(&there, A), || take(&hosts, A) && take(&hosts, B));
+            assert_eq!(taken, [true; 2]);
+            assert_eq!([A, B].map(|host| hosts.count(host)), [2, 1]);
+        });
+    }
+
+    #[test]
+    fn what_workers_count_up_and_down_at_once_comes_out_even() {
+        explore(3, || {
+            let hosts = Arc::new(Hosts::new(1));
+            let there = Arc::clone(&hosts);
+            let [_, given] = both(
+                move || {
+                    let slot = there.acquire(A, 2);
+                    there.release_one(slot.map(|_| A));
+                    slot.is_some()
+                },
+                || {
+                    let slot = hosts.acquire(A, 2);
+                    slot.inspect(|slot| hosts.release(*slot)).is_some()
+                },
+            );
+            assert!(given);
+            assert_eq!(hosts.total(), 0);
+        });
+    }
+
+    #[test]
+    fn a_slot_changes_hands_without_the_counts_by_protocol_of_its_last_host() {
+        explore(3, || {
+            let hosts = Arc::new(Hosts::new(1));
+            let place = place_of(Protocol::Udp);
+            // The other slot is taken for good, so that B has to wait for A's.
+            hosts.acquire(C, 1).unwrap();
+            let HostSlot(at) = hosts.acquire(A, 1).unwrap();
+            hosts.of_protocol[at as usize][place].store(1, Ordering::Relaxed);
+            let there = Arc::clone(&hosts);
+            let slot = HostSlot(at | (place as u32 + 1) << PLACE_SHIFT);
+            let releasing = thread::spawn(move || there.release(slot));
+            if let Some(HostSlot(taken)) = hosts.acquire(B, 1) {
+                let counted = &hosts.of_protocol[taken as usize][place];
+                assert_eq!((taken, counted.load(Ordering::Relaxed)), (at, 0));
+            }
+            releasing.join().unwrap();
+        });
+    }
+
+    #[test]
+    fn of_the_last_token_of_a_bucket_one_worker_gets_it() {
+        explore(3, || {
+            let rates = Arc::new(Rates::new(1));
+            let there = Arc::clone(&rates);
+            let taken = both(move || there.take(A, RATE, NOW), || rates.take(A, RATE, NOW));
+            assert!(taken[0] != taken[1]);
+            assert!(!rates.admits(A, RATE, NOW));
+        });
+    }
+
+    #[test]
+    fn two_hosts_that_want_one_vacant_bucket_get_one_each() {
+        explore(3, || {
+            let rates = Arc::new(Rates::new(1));
+            let bucket = |host| rates.next(host, RATE, NOW).map(|(at, ..)| at);
+            let mut others = (1..).map(|n| Ipv4Addr::from_bits(A.to_bits() + n));
+            let other = others.find(|other| bucket(*other) == bucket(A)).unwrap();
+            let there = Arc::clone(&rates);
+            let taken = both(move || there.take(A, RATE, NOW), || rates.take(other, RATE, NOW));
+            assert_eq!(taken, [true; 2]);
+            assert_eq!([A, other].map(|host| rates.admits(host, RATE, NOW)), [false; 2]);
+        });
     }
 }

@@ -13,7 +13,7 @@
 //! gets it back first. Then it is forgotten.
 //!
 //! A mapping's word is written before its first packet leaves and cleared before its port can go
-//! to another: one relaxed store each, no system call. Every word stands for itself, so a crash at
+//! to another: one relaxed exchange each, no system call. Every word stands for itself, so a crash at
 //! any moment leaves nothing half-written.
 //!
 //! Limits: as many addresses as the storage was made for; the ports of further ones are not written
@@ -21,10 +21,11 @@
 
 use std::net::Ipv4Addr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use packet::{Endpoint, External, Instant, Internal, Protocol};
+
+use crate::sync::{AtomicU32, AtomicU64, AtomicUsize, Ordering, sized};
 
 /// Where a [`PortJournal`] keeps its words: memory that outlives the router.
 pub type JournalWords = Arc<dyn AsRef<[AtomicU64]> + Send + Sync>;
@@ -115,8 +116,8 @@ impl PortJournal {
         let words = self.words();
         let headers = &words[..addresses_of(words)];
         for _ in 0..RETRIES {
-            let index = find(headers, address).or_else(|| oldest(headers, &is_current))?;
-            let seen = headers[index].load(Ordering::Relaxed);
+            let known = find(headers, address);
+            let (index, seen) = known.or_else(|| find_or_oldest(headers, address, &is_current))?;
             let segment = Segment::of(index, seen);
             let is_known = address_of(seen) == address;
             if is_known && segment.claim != 0 {
@@ -136,9 +137,8 @@ impl PortJournal {
     pub(crate) fn look(&self, address: Ipv4Addr) -> Option<Open<'_>> {
         let words = self.words();
         let headers = &words[..addresses_of(words)];
-        let index = find(headers, address)?;
-        let segment = Segment::of(index, headers[index].load(Ordering::Relaxed));
-        Some(Open { journal: self, words, segment })
+        let (index, header) = find(headers, address)?;
+        Some(Open { journal: self, words, segment: Segment::of(index, header) })
     }
 
     /// Frees the port of a mapping, if it is still this internal endpoint's.
@@ -146,8 +146,8 @@ impl PortJournal {
         let words = self.words();
         let headers = &words[..addresses_of(words)];
         let address = external.0.address;
-        let Some(index) = find(headers, address) else { return };
-        let segment = Segment::of(index, headers[index].load(Ordering::Relaxed));
+        let Some((index, header)) = find(headers, address) else { return };
+        let segment = Segment::of(index, header);
         let Some(at) = place(segment.index, protocol, external.0.port) else { return };
         let own = word(internal.0, segment.claim);
         // Relaxed, like all accesses to the words: each is all there is.
@@ -169,6 +169,19 @@ impl PortJournal {
                 let _ = old.compare_exchange(seen, 0, Ordering::Relaxed, Ordering::Relaxed);
             }
         }
+    }
+
+    /// Whose a port is in this run, by what is written down.
+    #[cfg(all(test, loom))]
+    pub(crate) fn owner(
+        &self,
+        address: Ipv4Addr,
+        protocol: Protocol,
+        port: u16,
+    ) -> Option<Internal> {
+        let Segment { index, claim, .. } = self.look(address)?.segment;
+        let word = self.words()[place(index, protocol, port)?].load(Ordering::Relaxed);
+        (word != 0 && stamp_of(word) == claim).then(|| Internal(owner_of(word)))
     }
 
     fn words(&self) -> &[AtomicU64] {
@@ -222,7 +235,9 @@ impl Open<'_> {
     /// Writes down whose a port is.
     pub(crate) fn take(&self, protocol: Protocol, port: u16, internal: Internal) {
         if let Some(at) = place(self.segment.index, protocol, port) {
-            self.words[at].store(word(internal.0, self.segment.claim), Ordering::Relaxed);
+            // A store would do, but loom does not know that none comes in the midst of an exchange, as
+            // that of `forget`.
+            self.words[at].swap(word(internal.0, self.segment.claim), Ordering::Relaxed);
         }
     }
 
@@ -268,19 +283,32 @@ fn addresses_of(words: &[AtomicU64]) -> usize {
     words.len().saturating_sub(HEADERS) / SEGMENT
 }
 
-fn find(headers: &[AtomicU64], address: Ipv4Addr) -> Option<usize> {
-    headers.iter().position(|header| address_of(header.load(Ordering::Relaxed)) == address)
+/// The number of an address's words, and their header.
+fn find(headers: &[AtomicU64], address: Ipv4Addr) -> Option<(usize, u64)> {
+    let mut seen = headers.iter().map(|header| header.load(Ordering::Relaxed)).enumerate();
+    seen.find(|(_, header)| address_of(*header) == address)
 }
 
-/// The words to give up: some that nobody has, else those of the address that has had them longest and
-/// is not current.
-fn oldest(headers: &[AtomicU64], is_current: impl Fn(Ipv4Addr) -> bool) -> Option<usize> {
+/// The words of an address, or else those to give up: some that nobody has, else those of the address that
+/// has had them longest and is not current.
+///
+/// Looks at each header once. If another worker takes the address up meanwhile, this sees it, or chooses the
+/// same words and loses them to it: an address never gets two places.
+fn find_or_oldest(
+    headers: &[AtomicU64],
+    address: Ipv4Addr,
+    is_current: impl Fn(Ipv4Addr) -> bool,
+) -> Option<(usize, u64)> {
     let seen = headers.iter().map(|header| header.load(Ordering::Relaxed)).enumerate();
-    let spare = seen.filter(|(_, header)| !is_current(address_of(*header)));
-    let age = |(index, header): &(usize, u64)| {
-        (!address_of(*header).is_unspecified(), Segment::of(*index, *header).claim)
-    };
-    spare.min_by_key(age).map(|(index, _)| index)
+    let usable = seen.filter(|(_, header)| {
+        let other = address_of(*header);
+        other == address || !is_current(other)
+    });
+    usable.min_by_key(|(index, header)| {
+        let other = address_of(*header);
+        let claim = Segment::of(*index, *header).claim;
+        (other != address, !other.is_unspecified(), claim)
+    })
 }
 
 fn header(address: Ipv4Addr, claim: u16, left: u16) -> u64 {
@@ -322,12 +350,12 @@ fn key(segment: usize, lane: usize, owner: Endpoint) -> u64 {
     place << 48 | u64::from(owner.address.to_bits()) << 16 | u64::from(owner.port)
 }
 
-const PORTS: usize = 65_536;
+const PORTS: usize = sized(65_536, 4);
 const LANES: usize = 3;
 const SEGMENT: usize = LANES * PORTS;
 
 /// Words of page 0, of which each address has one.
-const HEADERS: usize = 512;
+const HEADERS: usize = sized(512, 2);
 
 /// The stamp of what earlier runs left.
 const LEFT: u16 = 1;
@@ -337,3 +365,83 @@ const RETRIES: usize = 4;
 
 /// Words looked at per call when forgetting: a microsecond, and done after some hundred calls.
 const FORGET: usize = 4096;
+
+#[cfg(test)]
+#[cfg(loom)]
+mod interleavings {
+    use loom::thread;
+
+    use super::*;
+    use crate::sync::explore;
+
+    const X: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 1);
+    const Y: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 2);
+    const PORT: u16 = 3;
+
+    fn host(n: u8) -> Internal {
+        Internal(Endpoint::new(Ipv4Addr::new(10, 0, 0, n), 5000))
+    }
+
+    fn journal(words: &JournalWords) -> Arc<PortJournal> {
+        Arc::new(PortJournal::resume(Arc::clone(words), Instant::ZERO, Duration::ZERO))
+    }
+
+    /// Which addresses have words.
+    fn addresses(journal: &PortJournal) -> Vec<Ipv4Addr> {
+        let headers = journal.words()[..HEADERS].iter();
+        let mut all: Vec<_> =
+            headers.map(|header| address_of(header.load(Ordering::Relaxed))).collect();
+        all.sort_unstable();
+        all
+    }
+
+    /// Writes down a port of `address` for a host; the number of its words.
+    fn take(journal: &PortJournal, address: Ipv4Addr, owner: Internal) -> Option<usize> {
+        let open = journal.open(address, |other| [X, Y].contains(&other))?;
+        open.take(Protocol::Udp, PORT, owner);
+        Some(open.segment.index)
+    }
+
+    #[test]
+    fn an_address_that_several_workers_take_up_has_one_place() {
+        explore(3, || {
+            let journal = journal(&PortJournal::in_memory(HEADERS));
+            let workers = [1, 2].map(|n| {
+                let journal = Arc::clone(&journal);
+                thread::spawn(move || take(&journal, X, host(n)))
+            });
+            let places = workers.map(|worker| worker.join().unwrap());
+            assert!(places[0].is_some() && places[0] == places[1]);
+            assert_eq!(addresses(&journal), [Ipv4Addr::UNSPECIFIED, X]);
+        });
+    }
+
+    #[test]
+    fn two_addresses_that_are_taken_up_at_once_have_a_place_each() {
+        explore(3, || {
+            let journal = journal(&PortJournal::in_memory(HEADERS));
+            let other = Arc::clone(&journal);
+            let other = thread::spawn(move || take(&other, Y, host(2)));
+            let places = [take(&journal, X, host(1)), other.join().unwrap()];
+            assert!(places[0] != places[1] && places.iter().all(Option::is_some), "{places:?}");
+            assert_eq!(addresses(&journal), [X, Y]);
+        });
+    }
+
+    #[test]
+    fn what_is_forgotten_is_not_what_was_taken_meanwhile() {
+        explore(3, || {
+            let words = PortJournal::in_memory(HEADERS);
+            take(&journal(&words), X, host(1)).unwrap();
+            let journal = journal(&words);
+            let forgetting = Arc::clone(&journal);
+            let forgetting = thread::spawn(move || forgetting.forget(Instant::from_secs(1)));
+            let index = take(&journal, X, host(2)).unwrap();
+            forgetting.join().unwrap();
+            let at = place(index, Protocol::Udp, PORT).unwrap();
+            let word = journal.words()[at].load(Ordering::Relaxed);
+            assert_eq!(owner_of(word), host(2).0);
+            assert!(stamp_of(word) > LEFT);
+        });
+    }
+}

@@ -105,6 +105,9 @@ mod foresee;
 mod forwards;
 mod handshake;
 mod hosts;
+#[cfg(test)]
+#[cfg(loom)]
+mod interleavings;
 mod journal;
 mod mapping;
 mod plan;
@@ -115,8 +118,10 @@ mod quota;
 mod sharing;
 mod state;
 mod statics;
+mod sync;
 mod tables;
 #[cfg(test)]
+#[cfg(not(loom))]
 mod tests;
 mod tick;
 mod upkeep;

@@ -1,13 +1,13 @@
 //! Mappings, and who may send to them.
 
 use std::net::Ipv4Addr;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 use flow_table::{Key, mix};
 use packet::{Endpoint, External, Instant, Internal, LinkId, Protocol};
 
 use crate::hosts::{HostSlot, Hosts};
+use crate::sync::{AtomicU32, AtomicU64, Ordering};
 use crate::tick::Tick;
 
 /// One of a mapping's two names: its internal endpoint, or its external one.
@@ -216,3 +216,105 @@ fn count(word: u64) -> u32 {
 const INTERNAL: u64 = 0;
 const EXTERNAL: u64 = 1;
 const DEAD: u32 = u32::MAX;
+
+#[cfg(test)]
+#[cfg(loom)]
+mod interleavings {
+    use std::sync::Arc;
+
+    use loom::thread;
+
+    use super::*;
+    use crate::sync::explore;
+
+    const HOST: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 5);
+    const LAN: LinkId = LinkId(1);
+    const NOW: Instant = Instant::from_secs(1000);
+    const REST: Duration = Duration::from_secs(120);
+
+    /// A mapping with one session, and the quota that it is counted in.
+    fn held() -> (Arc<Hosts>, Arc<Mapping>) {
+        let hosts = Hosts::new(1);
+        let slot = hosts.acquire(HOST, 2).unwrap();
+        (Arc::new(hosts), Arc::new(Mapping::held(slot, LAN)))
+    }
+
+    #[test]
+    fn the_last_session_leaves_or_the_next_joins_and_the_quota_agrees() {
+        explore(3, || {
+            let (hosts, mapping) = held();
+            let (there, counted) = (Arc::clone(&mapping), Arc::clone(&hosts));
+            let leaving = thread::spawn(move || there.release(&counted, NOW));
+            let joined = mapping.join();
+            let rests = leaving.join().unwrap();
+            assert!(joined != rests);
+            assert_eq!((mapping.is_held(), hosts.count(HOST)), (joined, u32::from(joined)));
+        });
+    }
+
+    #[test]
+    fn of_two_sessions_that_leave_at_once_one_is_the_last() {
+        explore(3, || {
+            let (hosts, mapping) = held();
+            assert!(mapping.join());
+            let (there, counted) = (Arc::clone(&mapping), Arc::clone(&hosts));
+            let leaving = thread::spawn(move || there.release(&counted, NOW));
+            let rests = mapping.release(&hosts, NOW);
+            assert!(rests != leaving.join().unwrap());
+            assert_eq!(hosts.count(HOST), 0);
+        });
+    }
+
+    #[test]
+    fn a_mapping_at_rest_is_woken_once_or_dies() {
+        explore(3, || {
+            let (hosts, mapping) = held();
+            assert!(mapping.release(&hosts, NOW));
+            let wakers = [1, 2].map(|_| {
+                let (mapping, hosts) = (Arc::clone(&mapping), Arc::clone(&hosts));
+                thread::spawn(move || {
+                    let slot = hosts.acquire(HOST, 2).unwrap();
+                    let woken = mapping.wake(slot);
+                    if !woken {
+                        hosts.release(slot);
+                    }
+                    woken
+                })
+            });
+            let dies = mapping.kill();
+            let woken = wakers.map(|waker| waker.join().unwrap());
+            assert_eq!(woken.iter().filter(|woken| **woken).count(), usize::from(!dies));
+            assert_eq!((mapping.is_held(), hosts.count(HOST)), (!dies, u32::from(!dies)));
+            assert!(!dies || !mapping.join() && !mapping.wake(HostSlot::NONE));
+        });
+    }
+
+    #[test]
+    fn a_mapping_is_not_retired_before_it_rested_since_its_last_session() {
+        explore(3, || {
+            let (hosts, mapping) = held();
+            let there = Arc::clone(&mapping);
+            let upkeep = thread::spawn(move || there.retire(NOW, REST));
+            assert!(mapping.release(&hosts, NOW));
+            assert!(!upkeep.join().unwrap());
+            assert!(mapping.retire(NOW + 2 * REST, REST));
+        });
+    }
+
+    #[test]
+    fn a_contact_is_joined_or_dies() {
+        explore(3, || {
+            let contact = Arc::new(Contact::held());
+            let there = Arc::clone(&contact);
+            let upkeep = thread::spawn(move || there.retire());
+            let last = Arc::clone(&contact);
+            let leaving = thread::spawn(move || last.release());
+            let joined = contact.join();
+            let dies = upkeep.join().unwrap();
+            leaving.join().unwrap();
+            assert!(!dies || !joined);
+            assert_eq!(contact.count(), u32::from(joined));
+            assert_eq!(contact.retire(), !joined && !dies);
+        });
+    }
+}

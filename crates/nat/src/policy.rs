@@ -391,6 +391,7 @@ impl Policy {
 const PORT_WORDS: usize = (u16::MAX as usize + 1) / 64;
 
 #[cfg(test)]
+#[cfg(not(loom))]
 mod tests {
     use super::*;
 

@@ -121,6 +121,7 @@ const HOST: u64 = 0;
 const MEMBER: u64 = 1;
 
 #[cfg(test)]
+#[cfg(not(loom))]
 mod tests {
     use std::collections::BTreeMap;
 

@@ -100,6 +100,7 @@ impl Statics {
 }
 
 #[cfg(test)]
+#[cfg(not(loom))]
 mod tests {
     use super::*;
 

@@ -1,7 +1,6 @@
 //! What the workers share.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use flow_table::{Domain, EntryId, Hit, Key, Owner, Pass, Table, mix};
@@ -18,6 +17,7 @@ use crate::mapping::{Contact, ContactKey, Mapping, MappingKey};
 use crate::plan::{first_query, first_segment};
 use crate::sharing::Sharing;
 use crate::state::{State, life};
+use crate::sync::{AtomicI64, Ordering};
 use crate::{Engine, Inbound, Policy, PortJournal, Timeouts};
 
 /// Most mappings of one external address that can exist or rest at once: every port of every

@@ -53,6 +53,7 @@ const SHIFT: u32 = 27;
 const TICKS_MAX: u32 = u32::MAX / 2 - 1;
 
 #[cfg(test)]
+#[cfg(not(loom))]
 mod tests {
     use super::*;
 

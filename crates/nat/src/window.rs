@@ -92,6 +92,7 @@ const SCALE_MAX: u32 = 14;
 const SCALE_UNKNOWN: u32 = 15;
 
 #[cfg(test)]
+#[cfg(not(loom))]
 mod tests {
     use super::*;
 

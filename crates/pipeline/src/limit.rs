@@ -41,6 +41,7 @@ impl IcmpLimit {
 }
 
 #[cfg(test)]
+#[cfg(not(loom))]
 mod tests {
     use super::*;
 

@@ -73,6 +73,7 @@ fn find_mss(options: &[u8]) -> Option<usize> {
 }
 
 #[cfg(test)]
+#[cfg(not(loom))]
 mod tests {
     use super::*;
     use etherparse::{PacketBuilder, SlicedPacket, TcpOptionElement as Opt, TransportSlice};

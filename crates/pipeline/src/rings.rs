@@ -159,6 +159,7 @@ impl Rings {
 }
 
 #[cfg(test)]
+#[cfg(not(loom))]
 mod tests {
     use super::*;
 

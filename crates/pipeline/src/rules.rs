@@ -5,10 +5,13 @@
 //! of the week.
 
 use std::sync::Arc;
+#[cfg(not(loom))]
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use config::{Action, Config, FlowRate, Logging, RuleEnd, WeekMinute};
 use firewall::{FirstPacket, Match, Rule, RuleAction, Rules, Zone, ZoneSet};
+#[cfg(loom)]
+use loom::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use packet::{DropReason, Endpoint, Instant, LinkId};
 
 use crate::snapshot::lan_id;
@@ -16,7 +19,8 @@ use crate::snapshot::lan_id;
 /// What one rule has done since it exists.
 ///
 /// Several workers may add at once, but only for first packets of flows and refused packets. Relaxed is enough:
-/// each number stands for itself.
+/// each number stands for itself. A packet is judged and counted in two steps, so each further worker may let one
+/// more pass than the rate allows; that one is counted all the same.
 #[derive(Debug, Default)]
 pub struct Tally {
     flows: AtomicU64,
@@ -43,6 +47,18 @@ impl Tally {
     #[must_use]
     pub fn limited(&self) -> u64 {
         self.limited.load(Relaxed)
+    }
+
+    /// Whether one more may pass now.
+    fn admits(&self, pace: Pace, now: Instant) -> bool {
+        pace.admits(self.full_at.load(Relaxed), now)
+    }
+
+    /// Counts one more against the rate.
+    fn spend(&self, pace: Pace, now: Instant) {
+        // The closure never refuses.
+        let spend = |full_at| Some(pace.spend(full_at, now));
+        let _ = self.full_at.fetch_update(Relaxed, Relaxed, spend);
     }
 }
 
@@ -231,9 +247,7 @@ impl RulesInForce {
         let facts = &self.facts[usize::from(rule.0)];
         facts.tally.flows.fetch_add(1, Relaxed);
         if let Some(pace) = facts.pace {
-            let spend = |full_at| Some(pace.spend(full_at, now));
-            // The closure never refuses.
-            let _ = facts.tally.full_at.fetch_update(Relaxed, Relaxed, spend);
+            facts.tally.spend(pace, now);
         }
         facts.logging
     }
@@ -266,7 +280,7 @@ impl RulesInForce {
 
 impl Facts {
     fn is_exhausted(&self, now: Instant) -> bool {
-        self.pace.is_some_and(|pace| !pace.admits(self.tally.full_at.load(Relaxed), now))
+        self.pace.is_some_and(|pace| !self.tally.admits(pace, now))
     }
 }
 
@@ -348,6 +362,7 @@ pub(crate) const LOG_PACE: Pace =
     Pace { cost_nanos: 1_000_000_000 / 20, depth_nanos: 100 * (1_000_000_000 / 20) };
 
 #[cfg(test)]
+#[cfg(not(loom))]
 mod tests {
     use super::*;
 
@@ -371,5 +386,32 @@ mod tests {
         let pace = Pace::of(FlowRate { burst: u32::MAX, ..FlowRate::parse("1/h").unwrap() });
         assert!(pace.admits(0, Instant::from_secs(1)));
         assert!(pace.spend(u64::MAX - 1, Instant::NEVER) >= u64::MAX - 1);
+    }
+}
+
+#[cfg(test)]
+#[cfg(loom)]
+mod interleavings {
+    use loom::thread;
+
+    use super::*;
+
+    #[test]
+    fn what_several_workers_let_pass_at_once_is_counted_in_full() {
+        loom::model(|| {
+            let pace = Pace { cost_nanos: 10, depth_nanos: 30 };
+            let tally = Arc::new(Tally::default());
+            let workers = [5, 7].map(|nanos| {
+                let tally = Arc::clone(&tally);
+                thread::spawn(move || tally.spend(pace, Instant::from_nanos(nanos)))
+            });
+            for worker in workers {
+                worker.join().unwrap();
+            }
+            let now = Instant::from_nanos(8);
+            assert!(tally.admits(pace, now));
+            tally.spend(pace, now);
+            assert!(!tally.admits(pace, now));
+        });
     }
 }

@@ -5,10 +5,10 @@
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use arrayvec::ArrayVec;
+use link::Doorbell;
 use pipeline::LINKS_MAX;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::pipe::{PipeFlags, pipe_with};
@@ -17,24 +17,22 @@ use rustix::pipe::{PipeFlags, pipe_with};
 pub struct Waker {
     read: OwnedFd,
     write: OwnedFd,
-    /// Whether a wake-up is on its way, so that a burst costs one system call.
-    pending: AtomicBool,
+    bell: Doorbell,
 }
 
 impl Waker {
     /// Makes a waker.
     pub fn new() -> io::Result<Self> {
         let (read, write) = pipe_with(PipeFlags::NONBLOCK | PipeFlags::CLOEXEC)?;
-        Ok(Self { read, write, pending: AtomicBool::new(false) })
+        Ok(Self { read, write, bell: Doorbell::default() })
     }
 
     /// Ends the other thread's wait, now or the next one.
     pub fn wake(&self) {
-        // AcqRel: what was handed over before the wake-up is seen by whoever clears the flag after it.
-        if !self.pending.swap(true, Ordering::AcqRel) {
-            // A full pipe holds a wake-up already.
+        // A full pipe holds a wake-up already.
+        self.bell.ring(|| {
             let _ = rustix::io::write(&self.write, &[1]);
-        }
+        });
     }
 
     /// The end that signals write to; [`rustix::io::write`] to it wakes as [`Self::wake`] does.
@@ -65,11 +63,8 @@ impl Waker {
         }
         if fds[0].revents().contains(PollFlags::IN) {
             let mut drained = [0; 64];
-            while matches!(rustix::io::read(&self.read, &mut drained), Ok(64)) {}
-            // Cleared after reading: a byte written in between would be drained with the flag left set, and
-            // no later wake-up would write. One that comes before this finds the flag set and writes
-            // nothing, but what it announces is looked at after this wait. AcqRel: pairs with `wake`.
-            self.pending.swap(false, Ordering::AcqRel);
+            self.bell
+                .quiet(|| while matches!(rustix::io::read(&self.read, &mut drained), Ok(64)) {});
         }
         let ready = fds.iter().skip(1).map(|fd| u32::from(!fd.revents().is_empty()));
         Ok(ready.enumerate().fold(0, |bits, (index, bit)| bits | bit << index))
@@ -78,6 +73,8 @@ impl Waker {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::Ordering;
+
     use super::*;
 
     #[test]

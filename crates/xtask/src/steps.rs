@@ -33,12 +33,21 @@ pub(crate) struct Row {
 pub(crate) type Passed = BTreeSet<String>;
 
 /// Runs a step, and notes the tests that pass in it.
-#[expect(clippy::disallowed_methods, reason = "a development edge: the table shows real time")]
 pub(crate) fn run(step: &Step, tests: &mut Passed) -> Row {
+    run_command(step.name, step.what, (step.command)(), tests)
+}
+
+/// As [`run`], for a command that was made already.
+#[expect(clippy::disallowed_methods, reason = "a development edge: the table shows real time")]
+pub(crate) fn run_command(
+    name: &'static str,
+    what: &'static str,
+    command: Result<Command>,
+    tests: &mut Passed,
+) -> Row {
     let start = Instant::now();
-    let Step { name, what, command } = step;
     println!("\n== {name}: {what}");
-    let [passed, failed] = match command().and_then(|command| count(command, name, tests)) {
+    let [passed, failed] = match command.and_then(|command| count(command, name, tests)) {
         Ok(counts) => counts,
         Err(error) => {
             println!("{name}: {error:#}");

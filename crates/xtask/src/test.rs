@@ -19,9 +19,12 @@ const STEPS: &[Step] = &[
     Step { name: "doc", what: "rustdoc has no warning", command: doc },
     Step { name: "build", what: "routerd and routerctl, for the tests", command: build },
     Step { name: "tests", what: "unit, property, scenario, namespace tests", command: tests },
-    Step { name: "loom", what: "interleavings of the flow table", command: loom },
+    Step { name: "loom", what: "interleavings of lock-free protocols", command: loom },
     Step { name: "illumos", what: "type-check for illumos", command: illumos::command },
 ];
+
+/// Crates with lock-free protocols; `crates/README.md` lists these.
+const LOCK_FREE: &[&str] = &["flow-table", "nat", "forwarding", "link", "pipeline"];
 
 /// Where namespace tests find the programs; without it they build them.
 const PROGRAMS_VARIABLE: &str = "ZONE_ROUTER_PROGRAMS";
@@ -51,7 +54,9 @@ fn tests() -> Result<Command> {
 }
 
 fn loom() -> Result<Command> {
-    let mut command = with(&["test", "-p", "flow-table", "--release", "--test", "loom"]);
+    // `--test` for those of the flow table, which are a program of their own.
+    let mut command = with(&["test", "--release", "--no-fail-fast", "--lib", "--test", "loom"]);
+    command.args(LOCK_FREE.iter().flat_map(|package| ["-p", package]));
     command.env("RUSTFLAGS", "--cfg loom").arg("--target-dir").arg(cargo::target()?.join("loom"));
     Ok(command)
 }

@@ -91,6 +91,7 @@ fn address_at(body: &[u8; 28], at: usize) -> Ipv4Addr {
 }
 
 #[cfg(test)]
+#[cfg(not(loom))]
 mod tests {
     use super::*;
     use etherparse::{ArpEthIpv4Packet, ArpOperation as Op, PacketBuilder};

@@ -4,6 +4,7 @@ mod config;
 mod message;
 mod output;
 #[cfg(test)]
+#[cfg(not(loom))]
 mod tests;
 mod waiting;
 

@@ -80,6 +80,7 @@ impl WaitingRoom {
 }
 
 #[cfg(test)]
+#[cfg(not(loom))]
 mod tests {
     use super::*;
 

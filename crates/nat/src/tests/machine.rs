@@ -157,8 +157,6 @@ fn start(from_inside: bool) -> (Rig, Machine) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 256, ..ProptestConfig::default() })]
-
     #[test]
     fn rfc7857_2_req5382_2_any_sequence_of_segments_leads_where_the_drawing_says(
         from_inside: bool,

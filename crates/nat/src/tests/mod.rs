@@ -55,6 +55,12 @@ fn ep(address: Ipv4Addr, port: u16) -> Endpoint {
     Endpoint::new(address, port)
 }
 
+/// Rounds to do of so many: a part of them where a sanitizer watches (`cargo xtask sanitize`).
+fn rounds(of: u32) -> u32 {
+    let divisor = std::env::var("STRESS_DIVISOR").ok();
+    of / divisor.map_or(1, |divisor| divisor.parse().expect("STRESS_DIVISOR is a number"))
+}
+
 const fn secs(secs: u64) -> Duration {
     Duration::from_secs(secs)
 }

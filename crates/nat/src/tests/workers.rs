@@ -92,9 +92,9 @@ fn race(policy: &Policy, endpoints: u32, internal: impl Fn(u32) -> Endpoint + Sy
 #[test]
 fn req1_req3_hold_while_workers_race_for_the_same_endpoints() {
     let crowd = |n| ep(Ipv4Addr::from_bits(0x0a00_0000 + n / 8), 5000 + (n % 8) as u16);
-    race(&policy(), 2000, crowd);
+    race(&policy(), rounds(2000), crowd);
     let pool = Pool::new([E_NEW], Pooling::Paired);
-    race(&Policy { pool, ..policy() }, 2000, crowd);
+    race(&Policy { pool, ..policy() }, rounds(2000), crowd);
 }
 
 #[test]
@@ -109,7 +109,7 @@ fn req1_holds_while_workers_race_for_the_last_ports_of_addresses_that_are_shared
 
 #[test]
 fn counts_come_out_even_when_workers_race() {
-    const ROUNDS: u64 = 3000;
+    let rounds = u64::from(rounds(3000));
     let words = PortJournal::in_memory(2);
     let journal = PortJournal::resume(words.clone(), Instant::ZERO, Duration::ZERO);
     let (tables, engines) = Tables::with_journal(4096, 3, journal, 7);
@@ -124,7 +124,7 @@ fn counts_come_out_even_when_workers_race() {
             scope.spawn(move || {
                 let mut participant = tables.domain().participant().unwrap();
                 let mut rng = StdRng::seed_from_u64(worker as u64);
-                for round in 0..ROUNDS {
+                for round in 0..rounds {
                     let now = Instant::from_millis(round * 20);
                     let pass = participant.pass();
                     step(&mut engine, &pass, &mut rng, policy, now);
@@ -140,7 +140,7 @@ fn counts_come_out_even_when_workers_race() {
     for extra in 1..=3 {
         for engine in &mut engines {
             let pass = participant.pass();
-            let now = Instant::from_millis(ROUNDS * 20) + secs(200 * extra);
+            let now = Instant::from_millis(rounds * 20) + secs(200 * extra);
             engine.expire(&pass, now, &policy.timeouts, usize::MAX);
         }
     }
