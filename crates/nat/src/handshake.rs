@@ -373,8 +373,10 @@ impl Slot {
 }
 
 impl Handshakes {
-    pub(crate) fn new(seed: u64) -> Self {
-        Self { sets: (0..SETS).map(|_| Set::default()).collect(), seed }
+    /// Makes room for so many notes, or a few more.
+    pub(crate) fn new(notes: usize, seed: u64) -> Self {
+        let sets = notes.div_ceil(WAYS).next_power_of_two();
+        Self { sets: (0..sets).map(|_| Set::default()).collect(), seed }
     }
 
     fn lookup(
@@ -422,7 +424,8 @@ impl Handshakes {
     /// The set of a connection, and a throw of a die.
     fn place(&self, internal: Endpoint, remote: Endpoint) -> (&Set, usize) {
         let hash = mix(key_words(internal, remote), self.seed) as usize;
-        (&self.sets[hash % SETS], hash / SETS % WAYS)
+        let sets = self.sets.len();
+        (&self.sets[hash & (sets - 1)], (hash >> sets.ilog2()) % WAYS)
     }
 }
 
@@ -504,9 +507,9 @@ const STAMP: u32 = 30;
 /// Largest shift of a window (RFC 7323 §2.3).
 const SCALE_MAX: u8 = 14;
 
-/// 98,304 handshakes can be under way at once, in 4 MiB. At a round trip of 50 ms a flood of a
+/// So many handshakes can be under way at once, in 4 MiB. At a round trip of 50 ms a flood of a
 /// million SYNs a second overwrites about two in five.
-const SETS: usize = 32_768;
+pub(crate) const NOTES: usize = 32_768 * WAYS;
 
 /// Notes of a set: as many as two cache lines hold.
 const WAYS: usize = 3;
@@ -554,7 +557,7 @@ mod tests {
 
     #[test]
     fn a_note_is_found_until_it_is_old_erased_or_overwritten() {
-        let table = Handshakes::new(3);
+        let table = Handshakes::new(NOTES, 3);
         let note = handshake();
         let (now, timeout) = (Instant::from_secs(100_000), Duration::from_secs(240));
         let find = |now| table.lookup(note.internal, note.remote, now, timeout);
