@@ -374,8 +374,10 @@ impl Slot {
 }
 
 impl Handshakes {
-    pub(crate) fn new(seed: u64) -> Self {
-        Self { sets: (0..SETS).map(|_| Set::default()).collect(), seed }
+    /// Makes room for so many notes, or a few more.
+    pub(crate) fn new(notes: usize, seed: u64) -> Self {
+        let sets = notes.div_ceil(WAYS).next_power_of_two();
+        Self { sets: (0..sets).map(|_| Set::default()).collect(), seed }
     }
 
     fn lookup(
@@ -423,7 +425,8 @@ impl Handshakes {
     /// The set of a connection, and a throw of a die.
     fn place(&self, internal: Endpoint, remote: Endpoint) -> (&Set, usize) {
         let hash = mix(key_words(internal, remote), self.seed) as usize;
-        (&self.sets[hash % SETS], hash / SETS % WAYS)
+        let sets = self.sets.len();
+        (&self.sets[hash & (sets - 1)], (hash >> sets.ilog2()) % WAYS)
     }
 }
 
@@ -505,9 +508,9 @@ const STAMP: u32 = 30;
 /// Largest shift of a window (RFC 7323 §2.3).
 const SCALE_MAX: u8 = 14;
 
-/// 98,304 handshakes can be under way at once, in 4 MiB. At a round trip of 50 ms a flood of a
+/// So many handshakes can be under way at once, in 4 MiB. At a round trip of 50 ms a flood of a
 /// million SYNs a second overwrites about two in five.
-const SETS: usize = sized(32_768, 1);
+pub(crate) const NOTES: usize = sized(32_768, 1) * WAYS;
 
 /// Notes of a set: as many as two cache lines hold.
 const WAYS: usize = sized(3, 1);
@@ -556,7 +559,7 @@ mod tests {
 
     #[test]
     fn a_note_is_found_until_it_is_old_erased_or_overwritten() {
-        let table = Handshakes::new(3);
+        let table = Handshakes::new(NOTES, 3);
         let note = handshake();
         let (now, timeout) = (Instant::from_secs(100_000), Duration::from_secs(240));
         let find = |now| table.lookup(note.internal, note.remote, now, timeout);
@@ -626,7 +629,7 @@ mod interleavings {
     #[test]
     fn a_note_that_two_workers_write_is_one_of_theirs_or_none() {
         explore(2, || {
-            let table = Arc::new(Handshakes::new(3));
+            let table = Arc::new(Handshakes::new(NOTES, 3));
             let writing = notes().map(|note| {
                 let table = Arc::clone(&table);
                 thread::spawn(move || table.write(&note))
@@ -643,7 +646,7 @@ mod interleavings {
     #[test]
     fn a_note_that_is_erased_while_the_next_is_written_does_not_come_back() {
         explore(2, || {
-            let table = Arc::new(Handshakes::new(3));
+            let table = Arc::new(Handshakes::new(NOTES, 3));
             let [first, second] = notes();
             table.write(&first);
             let erasing = Arc::clone(&table);

@@ -10,7 +10,7 @@ use crate::sync::{AtomicU32, AtomicU64, Ordering, sized};
 
 /// Internal addresses that can be told apart at once: four times what a /20 of LANs holds. 8 bytes
 /// each.
-const SLOTS: usize = sized(16_384, 2);
+pub(crate) const SLOTS: usize = sized(16_384, 2);
 
 /// Slots that an address may be in, so that a search is bounded by two cache lines.
 const PROBES: usize = sized(16, 2);
@@ -43,9 +43,10 @@ impl HostSlot {
 }
 
 impl Hosts {
-    pub(crate) fn new(seed: u64) -> Self {
-        let slots = (0..SLOTS).map(|_| AtomicU64::new(0)).collect();
-        let of_protocol = (0..SLOTS).map(|_| Default::default()).collect();
+    /// Makes room for `hosts` addresses, or a few more.
+    pub(crate) fn new(hosts: usize, seed: u64) -> Self {
+        let slots = slots(hosts);
+        let of_protocol = slots.iter().map(|_| Default::default()).collect();
         Self { slots, of_protocol, seed }
     }
 
@@ -129,7 +130,7 @@ impl Hosts {
         let Some(host) = host else { return };
         let home = self.home(host);
         for probe in 0..PROBES {
-            let slot = &self.slots[(home + probe) % SLOTS];
+            let slot = &self.slots[(home + probe) & (self.slots.len() - 1)];
             let less = |word| (owner(word) == host && word as u32 != 0).then(|| word - 1);
             if slot.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less).is_ok() {
                 return;
@@ -153,7 +154,7 @@ impl Hosts {
     fn place(&self, host: Ipv4Addr, home: usize) -> Option<usize> {
         let mut vacant = None;
         for probe in 0..PROBES {
-            let at = (home + probe) % SLOTS;
+            let at = (home + probe) & (self.slots.len() - 1);
             let word = self.slots[at].load(Ordering::Relaxed);
             match word as u32 {
                 0 => vacant = vacant.or(Some(at)),
@@ -186,8 +187,9 @@ pub(crate) struct Rates {
 }
 
 impl Rates {
-    pub(crate) fn new(seed: u64) -> Self {
-        Self { slots: (0..SLOTS).map(|_| AtomicU64::new(0)).collect(), seed }
+    /// Makes room for `hosts` addresses, or a few more.
+    pub(crate) fn new(hosts: usize, seed: u64) -> Self {
+        Self { slots: slots(hosts), seed }
     }
 
     /// Whether `host` may open one more now.
@@ -224,7 +226,7 @@ impl Rates {
         };
         let mut place = None;
         for probe in 0..PROBES {
-            let at = (home + probe) % SLOTS;
+            let at = (home + probe) & (self.slots.len() - 1);
             let word = self.slots[at].load(Ordering::Relaxed);
             let ahead = ahead(word);
             if ahead == 0 {
@@ -248,6 +250,12 @@ const UNIT: u32 = 6;
 const DEPTH_MAX: u64 = TIME / 4;
 const UNITS_PER_SEC: u64 = 1_000_000_000 >> UNIT;
 
+/// A power of two of slots, which is cheap to go round in.
+fn slots(hosts: usize) -> Box<[AtomicU64]> {
+    let count = hosts.next_power_of_two().clamp(PROBES, SLOTS);
+    (0..count).map(|_| AtomicU64::new(0)).collect()
+}
+
 fn owner(word: u64) -> Ipv4Addr {
     Ipv4Addr::from_bits((word >> 32) as u32)
 }
@@ -256,6 +264,7 @@ const PROTOCOLS: usize = Protocol::ALL.len();
 const PLACE_SHIFT: u32 = 24;
 const SLOT_MASK: u32 = (1 << PLACE_SHIFT) - 1;
 const _: () = assert!(SLOTS <= SLOT_MASK as usize && PROTOCOLS < 255);
+const _: () = assert!(SLOTS.is_power_of_two() && PROBES.is_power_of_two());
 
 /// Attempts against other workers at the same word; each failure means that another one succeeded.
 const RETRIES: usize = 64;
@@ -279,7 +288,7 @@ mod tests {
 
     #[test]
     fn a_host_gets_its_quota_and_not_one_more() {
-        let hosts = Hosts::new(1);
+        let hosts = Hosts::new(SLOTS, 1);
         let slots: Vec<_> = (0..3).map(|_| acquire(&hosts, HOST, 3).unwrap()).collect();
         assert_eq!(acquire(&hosts, HOST, 3), None);
         assert!(acquire(&hosts, Ipv4Addr::new(10, 0, 0, 6), 3).is_some());
@@ -289,7 +298,7 @@ mod tests {
 
     #[test]
     fn a_count_is_given_back_by_name() {
-        let hosts = Hosts::new(1);
+        let hosts = Hosts::new(SLOTS, 1);
         assert!(hosts.acquire(HOST, 2).is_some() && hosts.acquire(HOST, 2).is_some());
         assert_eq!((hosts.count(HOST), hosts.acquire(HOST, 2)), (2, None));
         hosts.release_one(Some(HOST));
@@ -300,7 +309,7 @@ mod tests {
 
     #[test]
     fn a_burst_passes_and_then_the_rate_holds() {
-        let rates = Rates::new(1);
+        let rates = Rates::new(SLOTS, 1);
         let rate = Rate { per_second: 100, burst: 30 };
         let at = |ms: u64| Instant::from_millis(5000 + ms);
         assert_eq!((0..1000).filter(|_| rates.take(HOST, rate, at(0))).count(), 30);
@@ -314,7 +323,7 @@ mod tests {
 
     #[test]
     fn a_bucket_is_right_across_the_wrap_of_its_clock() {
-        let rates = Rates::new(1);
+        let rates = Rates::new(SLOTS, 1);
         let rate = Rate { per_second: 10, burst: 5 };
         let wrap = Instant::from_secs((TIME / UNITS_PER_SEC) - 1);
         let taken = (0..40u32)
@@ -327,7 +336,7 @@ mod tests {
 
     #[test]
     fn more_hosts_than_fit_around_a_slot_are_refused_not_confused() {
-        let hosts = Hosts::new(2);
+        let hosts = Hosts::new(SLOTS, 2);
         let admitted = (0..40_000u32)
             .filter_map(|n| acquire(&hosts, Ipv4Addr::from_bits(0x0a00_0000 | n), 1))
             .count();
@@ -336,8 +345,18 @@ mod tests {
     }
 
     #[test]
+    fn a_small_table_holds_as_many_hosts_as_it_is_made_for() {
+        let hosts = Hosts::new(PROBES, 1);
+        let admitted = (0..1000u32)
+            .filter_map(|n| acquire(&hosts, Ipv4Addr::from_bits(0x0a00_0000 | n), 1))
+            .count();
+        assert_eq!(admitted, PROBES, "every slot is around every other");
+        assert_eq!(Hosts::new(PROBES + 1, 1).slots.len(), 2 * PROBES);
+    }
+
+    #[test]
     fn req6888_4b_each_protocol_has_a_quota_of_its_own_within_that_of_the_host() {
-        let hosts = Hosts::new(1);
+        let hosts = Hosts::new(SLOTS, 1);
         let of = ProtocolQuotas { udp: 2, ..ProtocolQuotas::NONE };
         let policy = Policy { mappings_per_host_max_of: of, ..at_most(4) };
         let take = |protocol| hosts.acquire_mapping(HOST, protocol, &policy);
@@ -377,7 +396,7 @@ mod interleavings {
     #[test]
     fn of_the_last_place_of_a_quota_one_worker_gets_it() {
         explore(3, || {
-            let hosts = Arc::new(Hosts::new(1));
+            let hosts = Arc::new(Hosts::new(SLOTS, 1));
             hosts.acquire(A, 2).unwrap();
             let there = Arc::clone(&hosts);
             let got = both(move || there.acquire(A, 2), || hosts.acquire(A, 2));
@@ -389,7 +408,7 @@ mod interleavings {
     #[test]
     fn a_new_host_that_two_workers_meet_is_counted_once_for_each() {
         explore(3, || {
-            let hosts = Arc::new(Hosts::new(1));
+            let hosts = Arc::new(Hosts::new(SLOTS, 1));
             let there = Arc::clone(&hosts);
             let take = |hosts: &Hosts, host| hosts.acquire(host, 2).is_some();
             let taken = both(move || take(&there, A), || take(&hosts, A) && take(&hosts, B));
@@ -401,7 +420,7 @@ mod interleavings {
     #[test]
     fn what_workers_count_up_and_down_at_once_comes_out_even() {
         explore(3, || {
-            let hosts = Arc::new(Hosts::new(1));
+            let hosts = Arc::new(Hosts::new(SLOTS, 1));
             let there = Arc::clone(&hosts);
             let [_, given] = both(
                 move || {
@@ -422,7 +441,7 @@ mod interleavings {
     #[test]
     fn a_slot_changes_hands_without_the_counts_by_protocol_of_its_last_host() {
         explore(3, || {
-            let hosts = Arc::new(Hosts::new(1));
+            let hosts = Arc::new(Hosts::new(SLOTS, 1));
             let place = place_of(Protocol::Udp);
             // The other slot is taken for good, so that B has to wait for A's.
             hosts.acquire(C, 1).unwrap();
@@ -442,7 +461,7 @@ mod interleavings {
     #[test]
     fn of_the_last_token_of_a_bucket_one_worker_gets_it() {
         explore(3, || {
-            let rates = Arc::new(Rates::new(1));
+            let rates = Arc::new(Rates::new(SLOTS, 1));
             let there = Arc::clone(&rates);
             let taken = both(move || there.take(A, RATE, NOW), || rates.take(A, RATE, NOW));
             assert!(taken[0] != taken[1]);
@@ -453,7 +472,7 @@ mod interleavings {
     #[test]
     fn two_hosts_that_want_one_vacant_bucket_get_one_each() {
         explore(3, || {
-            let rates = Arc::new(Rates::new(1));
+            let rates = Arc::new(Rates::new(SLOTS, 1));
             let bucket = |host| rates.next(host, RATE, NOW).map(|(at, ..)| at);
             let mut others = (1..).map(|n| Ipv4Addr::from_bits(A.to_bits() + n));
             let other = others.find(|other| bucket(*other) == bucket(A)).unwrap();

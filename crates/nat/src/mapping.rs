@@ -234,7 +234,7 @@ mod interleavings {
 
     /// A mapping with one session, and the quota that it is counted in.
     fn held() -> (Arc<Hosts>, Arc<Mapping>) {
-        let hosts = Hosts::new(1);
+        let hosts = Hosts::new(crate::hosts::SLOTS, 1);
         let slot = hosts.acquire(HOST, 2).unwrap();
         (Arc::new(hosts), Arc::new(Mapping::held(slot, LAN)))
     }

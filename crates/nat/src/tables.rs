@@ -11,8 +11,8 @@ use packet::{
 
 use crate::esp::is_answer;
 use crate::flow::{Direction, Flow};
-use crate::handshake::Handshakes;
-use crate::hosts::{Hosts, Rates};
+use crate::handshake::{self, Handshakes};
+use crate::hosts::{self, Hosts, Rates};
 use crate::mapping::{Contact, ContactKey, Mapping, MappingKey};
 use crate::plan::{first_query, first_segment};
 use crate::sharing::Sharing;
@@ -74,6 +74,19 @@ pub struct Sizes {
     /// External addresses whose ports may all be mapped; there is room for one more, for the time in
     /// which an old and a new one overlap.
     pub addresses: usize,
+    /// Internal addresses that can be told apart at once; more than [`Self::new`] says is no more.
+    pub hosts: usize,
+    /// Handshakes from outside that can be under way at once.
+    pub handshakes: usize,
+}
+
+impl Sizes {
+    /// Those of a router for `sessions` sessions under `addresses` external addresses. Where thousands of tables
+    /// are made, hosts and handshakes may be fewer: they are what takes time to make.
+    #[must_use]
+    pub const fn new(sessions: usize, addresses: usize) -> Self {
+        Self { sessions, addresses, hosts: hosts::SLOTS, handshakes: handshake::NOTES }
+    }
 }
 
 /// What one worker may write.
@@ -106,7 +119,7 @@ impl Tables {
         journal: PortJournal,
         seed: u64,
     ) -> (Self, Vec<Engine>) {
-        Self::sized(Sizes { sessions, addresses: 1 }, workers, journal, seed)
+        Self::sized(Sizes::new(sessions, 1), workers, journal, seed)
     }
 
     /// As [`Self::with_journal`], for several external addresses. All memory is reserved here, though
@@ -126,7 +139,7 @@ impl Tables {
     ) -> (Self, Vec<Engine>) {
         let domain = Domain::new();
         let seed_of = |purpose| mix([purpose, 0], seed);
-        let Sizes { sessions, addresses } = sizes;
+        let Sizes { sessions, addresses, hosts, handshakes } = sizes;
         let mappings = sessions.min((addresses + 1) * MAPPINGS_PER_ADDRESS);
         let (session_table, session_owners) = Table::new(&domain, sessions, workers, seed_of(1));
         let (mapping_table, mapping_owners) = Table::new(&domain, mappings, workers, seed_of(2));
@@ -136,12 +149,12 @@ impl Tables {
             sessions: session_table,
             mappings: mapping_table,
             contacts: contact_table,
-            hosts: Arc::new(Hosts::new(seed_of(4))),
+            hosts: Arc::new(Hosts::new(hosts, seed_of(4))),
             journal: Arc::new(journal),
             resting: Arc::new(AtomicI64::new(0)),
-            sessions_of: Arc::new(Hosts::new(seed_of(5))),
-            rates: Arc::new(Rates::new(seed_of(6))),
-            handshakes: Arc::new(Handshakes::new(seed_of(7))),
+            sessions_of: Arc::new(Hosts::new(hosts, seed_of(5))),
+            rates: Arc::new(Rates::new(hosts, seed_of(6))),
+            handshakes: Arc::new(Handshakes::new(handshakes, seed_of(7))),
         };
         let owners = session_owners.into_iter().zip(mapping_owners).zip(contact_owners);
         let engines = owners.enumerate().map(|(worker, ((sessions, mappings), contacts))| {

@@ -33,10 +33,7 @@ use crate::verdict::Verdict;
 
 /// Packets that may wait for their rest. Fragments come back to back, so one per flow is usual; what a lossy path
 /// leaves behind is what fills this. Each has a buffer of 64 KiB, whose memory is touched as used.
-const PACKETS_MAX: usize = 128;
-
-/// Packets of one source that may wait: a quarter.
-const PER_SOURCE_MAX: u8 = (PACKETS_MAX / 4) as u8;
+pub(crate) const PACKETS_MAX: u8 = 128;
 
 /// Fragments of one packet. The longest packet is 45 at 1500 bytes, 119 at the 576 that every host must take.
 const PIECES_MAX: usize = 128;
@@ -129,6 +126,8 @@ pub(crate) struct Reassembler {
     /// Apart from the places, to be searched fast.
     keys: Box<[Key]>,
     places: Box<[Place]>,
+    /// Packets of one source that may wait: a quarter.
+    per_source_max: u8,
     secret: u64,
     by_source: [u8; SOURCES],
     by_link: [u8; LINKS_MAX],
@@ -137,12 +136,13 @@ pub(crate) struct Reassembler {
 }
 
 impl Reassembler {
-    /// Makes all buffers.
-    pub fn new(secret: u64) -> Self {
+    /// Makes all buffers, for so many packets.
+    pub fn new(packets_max: u8, secret: u64) -> Self {
         Self {
+            per_source_max: packets_max / 4,
             secret,
-            keys: vec![Key::FREE; PACKETS_MAX].into(),
-            places: (0..PACKETS_MAX).map(|_| Place::new()).collect(),
+            keys: vec![Key::FREE; packets_max.into()].into(),
+            places: (0..packets_max).map(|_| Place::new()).collect(),
             by_source: [0; SOURCES],
             by_link: [0; LINKS_MAX],
             due: Instant::NEVER,
@@ -221,8 +221,9 @@ impl Reassembler {
     fn begin(&mut self, key: Key, now: Instant, counters: &Counters) -> usize {
         let bucket = key.bucket(self.secret);
         let is_sibling = |other: Key| other.source() == key.source() && other.link() == key.link();
-        if self.by_source[bucket] >= PER_SOURCE_MAX
-            && self.keys.iter().filter(|other| is_sibling(**other)).count() >= PER_SOURCE_MAX.into()
+        let max = self.per_source_max;
+        if self.by_source[bucket] >= max
+            && self.keys.iter().filter(|other| is_sibling(**other)).count() >= max.into()
         {
             self.evict(is_sibling, counters);
         }

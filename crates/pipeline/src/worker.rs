@@ -18,7 +18,7 @@ use crate::egress::Egress;
 use crate::ids::Identifications;
 use crate::limit::IcmpLimit;
 use crate::path::{self, Lane};
-use crate::reassembly::Reassembler;
+use crate::reassembly::{self, Reassembler};
 use crate::rings::{Inject, Punted, Rings};
 use crate::snapshot::Snapshot;
 use crate::step::Tag;
@@ -55,19 +55,37 @@ pub struct Worker {
 }
 
 impl Worker {
-    /// Makes a worker of an engine and the tables that it shares.
+    /// Makes a worker of an engine.
     ///
     /// # Errors
     /// If the epoch domain has no place for one more participant.
     pub fn new(
-        mut engine: Engine,
-        tables: Tables,
+        engine: Engine,
         neighbours: Arc<Neighbours>,
         rings: Arc<Rings>,
     ) -> Result<Self, flow_table::ParticipantsExhausted> {
+        Self::sized(engine, neighbours, rings, reassembly::PACKETS_MAX)
+    }
+
+    /// As [`Self::new`], with room for another number of packets that wait for their fragments. A quarter of them
+    /// may be of one source. Each has 64 KiB, which is most of the time that it takes to make a worker.
+    ///
+    /// # Errors
+    /// As [`Self::new`].
+    ///
+    /// # Panics
+    /// If not one packet of a source may wait.
+    pub fn sized(
+        mut engine: Engine,
+        neighbours: Arc<Neighbours>,
+        rings: Arc<Rings>,
+        packets_waiting_max: u8,
+    ) -> Result<Self, flow_table::ParticipantsExhausted> {
+        assert!(packets_waiting_max >= 4, "a quarter must be one");
+        let tables = engine.tables().clone();
         Ok(Self {
             ids: Identifications::new(&mut engine),
-            reassembler: Reassembler::new(engine.secret()),
+            reassembler: Reassembler::new(packets_waiting_max, engine.secret()),
             engine,
             participant: tables.domain().participant()?,
             tables,

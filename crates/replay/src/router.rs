@@ -86,7 +86,7 @@ impl Router {
         let (tables, engines) = Tables::new(sessions, 1, SEED);
         let engine = engines.into_iter().next().context("an engine")?;
         let rings = Arc::clone(&stock.rings);
-        let worker = Worker::new(engine, tables.clone(), arp.neighbours(), rings)?;
+        let worker = Worker::new(engine, arp.neighbours(), rings)?;
         stock.egress.replace_shapers(Shapers::of(config, now));
         let links = runtime.links.len() as u8;
         let counters = worker.counters();

@@ -81,13 +81,12 @@ pub fn assemble(config: &Config, path: &Path, clock: Clock) -> Result<Parts> {
     };
     let snapshot = Snapshot::build(config, &runtime).context("port forwards")?;
     let sessions = config.nat.sessions_max.unwrap_or_else(sessions_by_memory);
-    let sizes = nat::Sizes { sessions, addresses: 1 + config.further_addresses().len() };
+    let sizes = nat::Sizes::new(sessions, 1 + config.further_addresses().len());
     let journal = port_journal(config, &store, clock);
     let (tables, engines) = nat::Tables::sized(sizes, 1, journal, rng.random());
     let rings = Arc::new(Rings::new());
     let engine = engines.into_iter().next().context("an engine for the worker")?;
-    let worker = Worker::new(engine, tables.clone(), stack.neighbours(), Arc::clone(&rings))
-        .context("worker")?;
+    let worker = Worker::new(engine, stack.neighbours(), Arc::clone(&rings)).context("worker")?;
     let egress = Egress::new(
         links.iter().map(|link| EgressLink { offloads: link.offloads() }).collect(),
         Shapers::of(config, clock.now()),

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use config::Config;
 use forwarding::{ArpMachine, ArpMessage, ArpOperation, LinkConfig, Neighbours};
 use ipnet::Ipv4Net;
-use nat::{Room, SessionInfo, Stats, Tables};
+use nat::{PortJournal, Room, SessionInfo, Sizes, Stats, Tables};
 use packet::{
     Batch, DropReason, Instant, LinkId, MacAddr, Offload, Offloads, PacketBuf, Parsed,
     SMALL_FRAME_MAX, parse,
@@ -28,6 +28,9 @@ pub const LINKS: u8 = 3;
 
 /// Buffers to receive into; a frame at a time arrives.
 const LARGE_BUFFERS: usize = 8;
+
+/// Packets that may wait for fragments: so few that a run of a few dozen frames fills all places.
+const PACKETS_WAITING_MAX: u8 = 8;
 
 /// MTU of every link.
 const MTU: u16 = 1500;
@@ -89,11 +92,15 @@ impl Bare {
         let snapshot = Snapshot::build(&config, &runtime).expect("forwards that agree");
         let spare = SPARE.take().filter(|spare| spare.stations == stations);
         let spare = spare.unwrap_or_else(|| Spare::new(&config, stations, now));
-        let (tables, mut engines) = Tables::new(sessions, 1, 0x5eed);
+        // As small as the run: thousands of routers a second are made.
+        let full = Sizes::new(sessions, 1);
+        let (hosts, handshakes) = (sessions.min(full.hosts), sessions.min(full.handshakes));
+        let sizes = Sizes { hosts, handshakes, ..full };
+        let (tables, mut engines) = Tables::sized(sizes, 1, PortJournal::none(), 0x5eed);
         let engine = engines.pop().expect("one worker's engine");
         let (neighbours, rings) = (Arc::clone(&spare.neighbours), Arc::clone(&spare.rings));
-        let worker =
-            Worker::new(engine, tables.clone(), neighbours, rings).expect("the first participant");
+        let worker = Worker::sized(engine, neighbours, rings, PACKETS_WAITING_MAX)
+            .expect("the first participant");
         let counters = worker.counters();
         Self { config, runtime, snapshot, worker, tables, counters, spare: Some(spare) }
     }

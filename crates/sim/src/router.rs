@@ -119,7 +119,7 @@ impl Router {
         let (tables, engines) = Tables::with_journal(sessions, 1, journal, seed);
         let engine = engines.into_iter().next().context("an engine")?;
         let rings = Arc::new(Rings::new());
-        let worker = Worker::new(engine, tables.clone(), stack.neighbours(), Arc::clone(&rings))?;
+        let worker = Worker::new(engine, stack.neighbours(), Arc::clone(&rings))?;
         let egress_links = vec![EgressLink { offloads: Offloads::NONE }; runtime.links.len()];
         let shapers = Shapers::of(&config, instant);
         let egress = Egress::new(egress_links, shapers, LARGE_BUFFERS, Arc::clone(&rings));

@@ -278,7 +278,7 @@ fn req6888_4b_a_quota_of_one_protocol_does_not_touch_the_others() {
 #[test]
 fn tables_for_several_addresses_hold_the_mappings_of_all() {
     let mappings = |addresses| {
-        let sizes = Sizes { sessions: 1 << 20, addresses };
+        let sizes = Sizes::new(1 << 20, addresses);
         let (tables, _) = Tables::sized(sizes, 1, PortJournal::none(), 1);
         tables.stats().mappings_max
     };

@@ -239,7 +239,7 @@ impl Rig {
         let (tables, mut engines) = Tables::new(SESSIONS, 1, 0x5eed);
         let engine = engines.pop().unwrap();
         let neighbours = arp.neighbours();
-        let worker = Worker::new(engine, tables.clone(), neighbours, Arc::clone(&rings)).unwrap();
+        let worker = Worker::new(engine, neighbours, Arc::clone(&rings)).unwrap();
         let egress_links = vec![EgressLink { offloads }; usize::from(LINKS)];
         let egress =
             Egress::new(egress_links, Shapers::default(), LARGE_BUFFERS, Arc::clone(&rings));

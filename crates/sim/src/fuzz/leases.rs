@@ -16,8 +16,14 @@ use super::{Input, STEPS_MAX, router_mac};
 const ROUTER: Ipv4Addr = Ipv4Addr::new(10, 0, 1, 1);
 const EPOCH: u64 = 1_700_000_000;
 
-/// Deadlines that may be met in one span of time. More would mean a machine that never rests.
-const DEADLINES_MAX: usize = 10_000;
+/// Deadlines that one input may have met: enough for three lives of a lease, from the first word to the end of its
+/// time. What would come then is a client that asks nobody, every minute, for days.
+const DEADLINES_MAX: usize = 96;
+
+/// Deadlines that may follow each other within [`BURST_SPAN`] while nothing happens. More would mean a machine that never
+/// rests.
+const BURST: usize = 32;
+const BURST_SPAN: Duration = Duration::from_mins(3);
 
 /// Offsets of RFC 2131 §2, figure 1.
 const XID: std::ops::Range<usize> = 4..8;
@@ -46,13 +52,14 @@ pub fn dhcp_server(data: &[u8]) {
         domain: Some("home.arpa".to_owned()),
         ..ServerConfig::new("home".to_owned(), router_mac(1), ROUTER, subnet)
     };
-    let mut now = at(Instant::from_secs(1000));
-    let mut server = Server::new(config, [], now);
+    let mut clock = Clock::new();
+    let mut server = Server::new(config, [], clock.now);
     let mut input = Input(data);
     for _ in 0..STEPS_MAX {
         if input.is_empty() {
             break;
         }
+        let now = clock.now;
         match input.u8() & 3 {
             0 => server.handle_frame(input.chunk(), now),
             1 => {
@@ -66,8 +73,8 @@ pub fn dhcp_server(data: &[u8]) {
                 server.handle_arp(sender, MacAddr([6, 0, 0, 0, 0, input.u8()]), now);
             }
             _ => {
-                let end = now.instant + Duration::from_secs(input.u16().into());
-                turn(&mut now, end, &mut server, Server::poll_timeout, Server::handle_timeout);
+                let span = Duration::from_secs(input.u16().into());
+                clock.turn(span, &mut server, Server::poll_timeout, Server::handle_timeout);
             }
         }
         while server.poll_store().is_some() || server.poll_event().is_some() {}
@@ -97,22 +104,23 @@ fn to_server(source: Ipv4Addr, payload: &[u8]) -> Vec<u8> {
 /// # Panics
 /// If the client never rests or sends what is neither datagram nor ARP.
 pub fn dhcp_client(data: &[u8]) {
-    let mut now = at(Instant::from_secs(1000));
+    let mut clock = Clock::new();
     let config = ClientConfig {
         hostname: Some("router".to_owned()),
         conflict_probe: ConflictProbe::FAST,
         ..ClientConfig::new(router_mac(0))
     };
     let mut client = Client::new(config, None, StdRng::seed_from_u64(7));
-    client.handle_link_up(now);
+    client.handle_link_up(clock.now);
     let mut last = Vec::new();
     let mut input = Input(data);
     for _ in 0..STEPS_MAX {
         while client.poll_store().is_some() || client.poll_event().is_some() {}
         last = drain(|buffer| client.poll_transmit(buffer)).unwrap_or(last);
-        if input.is_empty() {
+        if input.is_empty() || clock.deadlines_left == 0 {
             break;
         }
+        let now = clock.now;
         match input.u8() & 7 {
             0 => client.handle_frame(input.chunk(), now),
             1 | 2 => client.handle_frame(&to_client(input.chunk(), &last), now),
@@ -127,8 +135,8 @@ pub fn dhcp_client(data: &[u8]) {
                 client.handle_link_up(now);
             }
             _ => {
-                let end = now.instant + Duration::from_secs(input.u16().into());
-                turn(&mut now, end, &mut client, Client::poll_timeout, Client::handle_timeout);
+                let span = Duration::from_secs(input.u16().into());
+                clock.turn(span, &mut client, Client::poll_timeout, Client::handle_timeout);
             }
         }
     }
@@ -180,21 +188,75 @@ fn drain(mut poll: impl FnMut(&mut [u8]) -> Option<usize>) -> Option<Vec<u8>> {
     last
 }
 
-/// Turns the clock of a machine, stopping at every deadline.
-fn turn<M>(
-    now: &mut Now,
-    end: Instant,
-    machine: &mut M,
-    due: fn(&M) -> Option<Instant>,
-    handle: fn(&mut M, Now),
-) {
-    for _ in 0..DEADLINES_MAX {
-        let Some(next) = due(machine).filter(|next| *next <= end) else {
-            *now = at(end);
-            return;
-        };
-        *now = at(next.max(now.instant));
-        handle(machine, *now);
+/// A clock that stops at every deadline of a machine.
+struct Clock {
+    now: Now,
+    /// Deadlines that it still stops at; after the last it stands still.
+    deadlines_left: usize,
+}
+
+impl Clock {
+    fn new() -> Self {
+        Self { now: at(Instant::from_secs(1000)), deadlines_left: DEADLINES_MAX }
     }
-    panic!("the machine never rests");
+
+    fn turn<M>(
+        &mut self,
+        span: Duration,
+        machine: &mut M,
+        due: fn(&M) -> Option<Instant>,
+        handle: fn(&mut M, Now),
+    ) {
+        let end = self.now.instant + span;
+        let (mut met, mut since) = (0, self.now.instant);
+        while let Some(next) = due(machine).filter(|next| *next <= end) {
+            if self.deadlines_left == 0 {
+                return;
+            }
+            self.deadlines_left -= 1;
+            self.now = at(next.max(self.now.instant));
+            handle(machine, self.now);
+            met += 1;
+            if met % BURST == 0 {
+                assert!(self.now.instant >= since + BURST_SPAN, "the machine never rests");
+                since = self.now.instant;
+            }
+        }
+        self.now = at(end);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const DAY: Duration = Duration::from_hours(24);
+
+    /// A machine that is due again so long after each deadline.
+    struct Due(Instant, Duration);
+
+    fn turn(clock: &mut Clock, span: Duration, machine: &mut Due) {
+        clock.turn(span, machine, |due| Some(due.0), |due, now| due.0 = now.instant + due.1);
+    }
+
+    #[test]
+    #[should_panic(expected = "never rests")]
+    fn a_machine_that_is_due_again_at_once_is_found_out() {
+        let mut clock = Clock::new();
+        let now = clock.now.instant;
+        turn(&mut clock, DAY, &mut Due(now, Duration::ZERO));
+    }
+
+    #[test]
+    fn the_clock_stops_at_every_deadline_and_for_good_at_the_last() {
+        let mut clock = Clock::new();
+        let start = clock.now.instant;
+        let mut machine = Due(start, Duration::from_mins(1));
+        turn(&mut clock, Duration::from_mins(10), &mut machine);
+        assert_eq!(clock.now.instant, start + Duration::from_mins(10));
+        assert_eq!(clock.deadlines_left, DEADLINES_MAX - 11);
+        turn(&mut clock, DAY, &mut machine);
+        let last = start + Duration::from_mins(DEADLINES_MAX as u64 - 1);
+        assert_eq!((clock.now.instant, clock.deadlines_left), (last, 0));
+    }
 }
