@@ -310,7 +310,8 @@ fn mac_of(value: u64) -> MacAddr {
     MacAddr([a, b, c, d, e, f])
 }
 
-#[cfg(all(test, not(loom)))]
+#[cfg(test)]
+#[cfg(not(loom))]
 mod tests {
     use super::*;
     use proptest::prelude::*;

@@ -232,7 +232,8 @@ impl<L: Link, W: Write + Send> Link for CaptureLink<L, W> {
     }
 }
 
-#[cfg(all(test, not(loom)))]
+#[cfg(test)]
+#[cfg(not(loom))]
 mod tests {
     use super::*;
     use crate::pcap_file::{CapturedFrame, LinkType};

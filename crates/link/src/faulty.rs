@@ -166,7 +166,8 @@ impl<L: Link> Link for FaultyLink<L> {
     }
 }
 
-#[cfg(all(test, not(loom)))]
+#[cfg(test)]
+#[cfg(not(loom))]
 mod tests {
     use super::*;
     use crate::{MemoryEnd, MemoryLink};

@@ -189,7 +189,8 @@ impl Link for MemoryLink {
     }
 }
 
-#[cfg(all(test, not(loom)))]
+#[cfg(test)]
+#[cfg(not(loom))]
 mod tests {
     use super::*;
     use packet::{BATCH_MAX, Gso, GsoKind, Offload, PartialChecksum};

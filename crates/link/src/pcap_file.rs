@@ -357,7 +357,8 @@ fn io_error(error: PcapError) -> io::Error {
     }
 }
 
-#[cfg(all(test, not(loom)))]
+#[cfg(test)]
+#[cfg(not(loom))]
 mod tests {
     use super::*;
     use pcap_file::pcap::{PcapHeader, PcapPacket, PcapWriter};

@@ -142,7 +142,8 @@ fn set_field(header: &mut VnetHeader, at: usize, value: u16) {
     header[at..at + 2].copy_from_slice(&value.to_ne_bytes());
 }
 
-#[cfg(all(test, not(loom)))]
+#[cfg(test)]
+#[cfg(not(loom))]
 mod tests {
     use super::*;
     use etherparse::PacketBuilder;

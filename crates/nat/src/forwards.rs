@@ -242,7 +242,8 @@ fn check_disjoint(low: &Forward, high: &Forward) -> Result<(), ForwardError> {
     Ok(())
 }
 
-#[cfg(all(test, not(loom)))]
+#[cfg(test)]
+#[cfg(not(loom))]
 mod tests {
     use super::*;
 

@@ -517,7 +517,8 @@ const WORDS: usize = 5;
 /// Most data that a SYN carries: that of one packet, even of a jumbo frame.
 const SYN_DATA_MAX: u32 = 9000;
 
-#[cfg(all(test, not(loom)))]
+#[cfg(test)]
+#[cfg(not(loom))]
 mod tests {
     use super::*;
 

@@ -260,7 +260,8 @@ const _: () = assert!(SLOTS <= SLOT_MASK as usize && PROTOCOLS < 255);
 /// Attempts against other workers at the same word; each failure means that another one succeeded.
 const RETRIES: usize = 64;
 
-#[cfg(all(test, not(loom)))]
+#[cfg(test)]
+#[cfg(not(loom))]
 mod tests {
     use super::*;
     use crate::ProtocolQuotas;

@@ -119,7 +119,8 @@ mod state;
 mod statics;
 mod sync;
 mod tables;
-#[cfg(all(test, not(loom)))]
+#[cfg(test)]
+#[cfg(not(loom))]
 mod tests;
 mod tick;
 mod upkeep;

@@ -390,7 +390,8 @@ impl Policy {
 
 const PORT_WORDS: usize = (u16::MAX as usize + 1) / 64;
 
-#[cfg(all(test, not(loom)))]
+#[cfg(test)]
+#[cfg(not(loom))]
 mod tests {
     use super::*;
 

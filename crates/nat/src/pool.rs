@@ -120,7 +120,8 @@ const UNKEYED: u64 = 0;
 const HOST: u64 = 0;
 const MEMBER: u64 = 1;
 
-#[cfg(all(test, not(loom)))]
+#[cfg(test)]
+#[cfg(not(loom))]
 mod tests {
     use std::collections::BTreeMap;
 

@@ -52,7 +52,8 @@ const SHIFT: u32 = 27;
 /// The longest span that the wrap-around comparison can tell: nine years.
 const TICKS_MAX: u32 = u32::MAX / 2 - 1;
 
-#[cfg(all(test, not(loom)))]
+#[cfg(test)]
+#[cfg(not(loom))]
 mod tests {
     use super::*;
 

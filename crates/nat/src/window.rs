@@ -91,7 +91,8 @@ const SCALE_MASK: u32 = 15;
 const SCALE_MAX: u32 = 14;
 const SCALE_UNKNOWN: u32 = 15;
 
-#[cfg(all(test, not(loom)))]
+#[cfg(test)]
+#[cfg(not(loom))]
 mod tests {
     use super::*;
 

@@ -72,7 +72,8 @@ fn find_mss(options: &[u8]) -> Option<usize> {
     None
 }
 
-#[cfg(all(test, not(loom)))]
+#[cfg(test)]
+#[cfg(not(loom))]
 mod tests {
     use super::*;
     use etherparse::{PacketBuilder, SlicedPacket, TcpOptionElement as Opt, TransportSlice};

@@ -361,7 +361,8 @@ fn zones(config: &Config, end: &RuleEnd) -> ZoneSet {
 pub(crate) const LOG_PACE: Pace =
     Pace { cost_nanos: 1_000_000_000 / 20, depth_nanos: 100 * (1_000_000_000 / 20) };
 
-#[cfg(all(test, not(loom)))]
+#[cfg(test)]
+#[cfg(not(loom))]
 mod tests {
     use super::*;
 

@@ -90,7 +90,8 @@ fn address_at(body: &[u8; 28], at: usize) -> Ipv4Addr {
     Ipv4Addr::new(body[at], body[at + 1], body[at + 2], body[at + 3])
 }
 
-#[cfg(all(test, not(loom)))]
+#[cfg(test)]
+#[cfg(not(loom))]
 mod tests {
     use super::*;
     use etherparse::{ArpEthIpv4Packet, ArpOperation as Op, PacketBuilder};

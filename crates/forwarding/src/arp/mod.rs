@@ -3,7 +3,8 @@
 mod config;
 mod message;
 mod output;
-#[cfg(all(test, not(loom)))]
+#[cfg(test)]
+#[cfg(not(loom))]
 mod tests;
 mod waiting;
 
