@@ -55,10 +55,10 @@ fn sanitized(name: &str, flags: &str) -> Result<Command> {
 fn memcheck() -> Result<Command> {
     packages::ensure_installed(packages::MEMCHECK)?;
     let mut command = cargo::cargo();
-    // --quiet: errors only; what is still reachable at the end is libtest's. Threads take turns, and a fair lock
-    // lets those that wait for another have their end.
-    let runner = "valgrind --quiet --error-exitcode=99 --leak-check=full \
-                  --errors-for-leak-kinds=definite --fair-sched=yes";
+    // --quiet: errors only; what is reachable or possibly lost at the end is libtest's. Threads take turns, and a
+    // fair lock lets those that wait for another have their end.
+    let runner = "valgrind --quiet --error-exitcode=99 --leak-check=full --fair-sched=yes \
+                  --show-leak-kinds=definite --errors-for-leak-kinds=definite";
     command.env("CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER", runner);
     command.env("CARGO_PROFILE_DEV_OPT_LEVEL", "1");
     command.args(["test", "--target", nightly::TARGET, "--target-dir"]).arg(target("memcheck")?);
