@@ -119,6 +119,11 @@ pub(super) fn plan_start(
     Ok(())
 }
 
+/// Waits until the process of a pid file is in a zone, and then for as long as one needs that ends at once, because
+/// its configuration or its links are wrong.
+const STAYS_IN_ZONE: &str = r#"seen() { ip netns pids "$1" | grep -qx "$(cat "$2")"; }
+until seen "$@"; do sleep 0.1; done; sleep 0.5; seen "$@""#;
+
 fn start_process(desired: &DesiredZone, observed: &Observed, plan: &mut Plan) {
     if observed.service.process.is_some_and(|process| process.is_current) {
         return;
@@ -132,7 +137,7 @@ fn start_process(desired: &DesiredZone, observed: &Observed, plan: &mut Plan) {
         START_SECS,
         "sh",
         "-c",
-        r#"until ip netns pids "$1" | grep -qx "$(cat "$2")"; do sleep 0.1; done"#,
+        STAYS_IN_ZONE,
         "wait",
         zone,
         &pid_file.to_string_lossy(),
