@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use link::Link;
 use packet::{DropReason, Instant, LinkId, PortBitmap};
-use pipeline::{Counters, Snapshot, Worker};
+use pipeline::{Counters, LinkCounts, Snapshot, Worker};
 use tracing::info;
 
 /// How often the guard looks.
@@ -40,8 +40,7 @@ pub struct FloodGuard {
     /// What the counters said then.
     unasked: u64,
     guarded: u64,
-    /// Ticks in a row that speak for a change.
-    streak: u32,
+    alarm: Alarm,
     state: State,
     wanted: PortBitmap,
     /// The slice of ports to be looked up next.
@@ -58,8 +57,8 @@ enum State {
 impl FloodGuard {
     /// A guard that is off.
     pub fn new(now: Instant) -> Self {
-        let (wanted, state) = (PortBitmap::new(), State::Off);
-        Self { looked_at: now, unasked: 0, guarded: 0, streak: 0, state, wanted, slice: 0 }
+        let (alarm, wanted) = (Alarm::default(), PortBitmap::new());
+        Self { looked_at: now, unasked: 0, guarded: 0, alarm, state: State::Off, wanted, slice: 0 }
     }
 
     /// Longest time until the next [`Self::turn`]; `None` while packets bring it about.
@@ -85,48 +84,52 @@ impl FloodGuard {
         let counts = counters.link(LinkId::WAN);
         let unasked = counts.dropped_for(DropReason::NoMapping);
         let came = unasked.wrapping_sub(std::mem::replace(&mut self.unasked, unasked));
-        match self.state {
-            State::Off => {
-                let address = snapshot.nat.external.filter(|_| self.lasts(came >= flood, ONSET));
-                if let Some(address) = address {
-                    (self.state, self.slice) = (State::Gathering(address), 0);
-                }
+        let is_flood = match self.state {
+            State::On(_) => self.count(link, counts) >= flood,
+            State::Off | State::Gathering(_) => came >= flood,
+        };
+        let is_raised = self.alarm.turn(is_flood);
+        self.state = match (snapshot.nat.external.filter(|_| is_raised), self.state) {
+            (None, State::On(address)) => {
+                link.guard(None);
+                info!(link = link.name(), %address, "the flood has ended");
+                State::Off
             }
-            State::Gathering(address) => {
+            (None, State::Off | State::Gathering(_)) => State::Off,
+            (Some(address), State::On(guarded)) if guarded == address => {
+                self.look_up(address, worker, snapshot);
+                // Said again each time, for new ports and to a link that was opened again.
+                link.guard(Some((address, &self.wanted)));
+                State::On(address)
+            }
+            (Some(address), State::Gathering(asked_for)) if asked_for == address => {
                 self.look_up(address, worker, snapshot);
                 if self.slice == 0 {
                     self.guarded = link.counters().rx_guarded;
-                    self.state = State::On(address);
+                    link.guard(Some((address, &self.wanted)));
                     info!(link = link.name(), %address, "a flood of connection attempts: guarded");
+                    State::On(address)
+                } else {
+                    State::Gathering(address)
                 }
             }
-            State::On(address) => {
-                let guarded = link.counters().rx_guarded;
-                let dropped = guarded.wrapping_sub(std::mem::replace(&mut self.guarded, guarded));
-                counts.dropped[DropReason::SynFlood.index()].add(dropped);
-                counts.rx_packets.add(dropped);
-                self.look_up(address, worker, snapshot);
-                let is_over = self.lasts(dropped < flood, CALM);
-                if is_over || snapshot.nat.external != Some(address) {
-                    link.guard(None);
-                    (self.state, self.streak) = (State::Off, 0);
-                    info!(link = link.name(), %address, "the flood has ended");
-                } else if !link.guard(Some((address, &self.wanted))) {
-                    // A link that can't; look again after as long as a flood has to last.
-                    (self.state, self.streak) = (State::Off, 0);
-                }
+            // A new flood or a new address, if the link can do anything about it.
+            (Some(address), _) => {
+                self.slice = 0;
+                if link.guard(None) { State::Gathering(address) } else { State::Off }
             }
-        }
+        };
     }
 
-    /// Whether something is so for the `count`th time in a row.
-    fn lasts(&mut self, is_so: bool, count: u32) -> bool {
-        self.streak = if is_so { self.streak + 1 } else { 0 };
-        let lasts = self.streak >= count;
-        if lasts {
-            self.streak = 0;
-        }
-        lasts
+    /// Counts what the link dropped since the last time.
+    fn count(&mut self, link: &mut dyn Link, counts: &LinkCounts) -> u64 {
+        let guarded = link.counters().rx_guarded;
+        // Less than before: the link was opened again, and counts from zero.
+        let dropped = guarded.saturating_sub(self.guarded);
+        self.guarded = guarded;
+        counts.dropped[DropReason::SynFlood.index()].add(dropped);
+        counts.rx_packets.add(dropped);
+        dropped
     }
 
     fn look_up(&mut self, address: Ipv4Addr, worker: &mut Worker, snapshot: &Snapshot) {
@@ -135,5 +138,43 @@ impl FloodGuard {
         let ports = first as u16..=(first + len - 1) as u16;
         worker.note_wanted(snapshot, address, ports, &mut self.wanted);
         self.slice = (self.slice + 1) % SLICES;
+    }
+}
+
+/// Slow to be raised, so that a burst does not, and slower to be lowered, so that a pause does not.
+#[derive(Default)]
+struct Alarm {
+    is_raised: bool,
+    /// Ticks in a row that speak for a change.
+    streak: u32,
+}
+
+impl Alarm {
+    /// Takes note of one tick; whether there is a flood, all in all.
+    fn turn(&mut self, is_flood: bool) -> bool {
+        self.streak = if is_flood == self.is_raised { 0 } else { self.streak + 1 };
+        if self.streak == if self.is_raised { CALM } else { ONSET } {
+            (self.is_raised, self.streak) = (is_flood, 0);
+        }
+        self.is_raised
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_flood_has_to_last_and_so_has_the_calm_after_it() {
+        let mut alarm = Alarm::default();
+        let mut turns = |count, is_flood| (0..count).map(|_| alarm.turn(is_flood)).last();
+        assert_eq!(turns(ONSET - 1, true), Some(false));
+        assert_eq!(turns(1, false), Some(false));
+        assert_eq!(turns(ONSET - 1, true), Some(false), "a burst and another");
+        assert_eq!(turns(1, true), Some(true));
+        assert_eq!(turns(CALM - 1, false), Some(true));
+        assert_eq!(turns(1, true), Some(true));
+        assert_eq!(turns(CALM - 1, false), Some(true), "a pause and another");
+        assert_eq!(turns(1, false), Some(false));
     }
 }

@@ -10,6 +10,7 @@ use lab::house::{ISP, KERNEL_WAN, Programs};
 use serde_json::Value;
 
 use super::{Row, Site};
+use crate::demo::json;
 use crate::measure::{Direction, median, throughput};
 
 /// Share of the throughput behind nftables' rule that has to be left.
@@ -106,8 +107,7 @@ fn row(
 }
 
 fn status(site: &Site) -> Result<Value> {
-    let text = site.router.control.run("--json status")?;
-    serde_json::from_str(&text).with_context(|| format!("routerctl --json status: {text}"))
+    json(&site.router.control.run("--json status")?)
 }
 
 /// Sessions that our router opened so far.
@@ -117,8 +117,7 @@ fn opened(site: &Site) -> Result<u64> {
 
 /// Packets that our router dropped so far, and those of them that its link's filter dropped.
 fn dropped(site: &Site) -> Result<(u64, u64)> {
-    let text = site.router.control.run("--json drops")?;
-    let drops: Value = serde_json::from_str(&text)?;
+    let drops = json(&site.router.control.run("--json drops")?)?;
     let drops = drops.as_array().context("drops are a list")?;
     let count = |drop: &Value| drop["count"].as_u64().unwrap_or(0);
     let by_link = drops.iter().filter(|drop| drop["reason"] == "syn-flood");

@@ -16,6 +16,7 @@ use lab::Lab;
 
 use crate::{Outcome, cargo, interrupt, packages};
 use report::Report;
+pub(crate) use report::json;
 use stage::Stage;
 
 /// What to do with the demo's lab.
