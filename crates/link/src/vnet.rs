@@ -46,15 +46,23 @@ impl Transport {
 
 /// Reads what the sender of `frame` left undone.
 ///
-/// Frames that are not TCP or UDP over untagged IPv4 are not forwarded, so their metadata is
-/// dropped rather than understood.
+/// Of other protocols over IPv4 only a checksum can be left undone: SCTP's, or that of a packet in a tunnel, which the
+/// parser places. What is not untagged IPv4 is not forwarded, so its metadata is dropped rather than understood.
 pub(crate) fn decode(header: &VnetHeader, frame: &[u8]) -> Result<Offload, OffloadInvalid> {
     let [flags, gso_type, ..] = *header;
     if flags & NEEDS_CSUM == 0 && gso_type == GSO_NONE {
         return Ok(Offload::NONE);
     }
-    let Some((transport, start)) = transport_of(frame) else { return Ok(Offload::NONE) };
     let checksum = PartialChecksum { start: field(header, 6), offset: field(header, 8) };
+    let (transport, start) = match transport_of(frame) {
+        Carried::Offloaded(transport, start) => (transport, start),
+        Carried::Other if gso_type == GSO_NONE => {
+            let offload = Offload { checksum: Some(checksum), gso: None };
+            return headers_len(offload, frame).map(|_| offload);
+        }
+        Carried::Other => return Err(OffloadInvalid),
+        Carried::Nothing => return Ok(Offload::NONE),
+    };
     let fits = flags & NEEDS_CSUM != 0
         && usize::from(checksum.start) == start
         && checksum.offset == transport.checksum_offset();
@@ -120,18 +128,27 @@ fn headers_len(offload: Offload, frame: &[u8]) -> Result<u16, OffloadInvalid> {
     if fits { u16::try_from(len).map_err(|_| OffloadInvalid) } else { Err(OffloadInvalid) }
 }
 
-/// The transport of an untagged IPv4 frame and the offset of its header.
-fn transport_of(frame: &[u8]) -> Option<(Transport, usize)> {
-    let ip = frame.get(ETHERNET_HEADER_LEN..)?;
+/// What an untagged IPv4 frame carries.
+enum Carried {
+    /// A transport with offloads, and the offset of its header.
+    Offloaded(Transport, usize),
+    /// Another protocol.
+    Other,
+    /// It is no such frame.
+    Nothing,
+}
+
+fn transport_of(frame: &[u8]) -> Carried {
+    let Some(ip) = frame.get(ETHERNET_HEADER_LEN..) else { return Carried::Nothing };
     if frame[12..14] != ETHERTYPE_IPV4 || ip.len() < IPV4_HEADER_LEN_MIN {
-        return None;
+        return Carried::Nothing;
     }
     let transport = match ip[9] {
         6 => Transport::Tcp,
         17 => Transport::Udp,
-        _ => return None,
+        _ => return Carried::Other,
     };
-    Some((transport, ETHERNET_HEADER_LEN + usize::from(ip[0] & 0xf) * 4))
+    Carried::Offloaded(transport, ETHERNET_HEADER_LEN + usize::from(ip[0] & 0xf) * 4)
 }
 
 fn field(header: &VnetHeader, at: usize) -> u16 {
@@ -238,6 +255,21 @@ mod tests {
         assert_eq!(decode(&header(1, GSO_TCPV4, 1460, 34, 16), &frame), Err(OffloadInvalid));
         frame.truncate(40);
         assert_eq!(decode(&header(1, GSO_TCPV4, 1460, 34, 16), &frame), Err(OffloadInvalid));
+    }
+
+    #[test]
+    fn other_protocols_may_leave_a_checksum_undone_and_nothing_else() {
+        for protocol in [4, 47, 132] {
+            let mut frame = tcp_frame(3000);
+            frame[23] = protocol;
+            let checksum = PartialChecksum { start: 54, offset: 16 };
+            let offload = Offload { checksum: Some(checksum), gso: None };
+            assert_eq!(decode(&header(1, 0, 0, 54, 16), &frame), Ok(offload), "{protocol}");
+            assert_eq!(decode(&encode(offload, &frame).unwrap(), &frame), Ok(offload));
+            for invalid in [header(1, GSO_TCPV4, 1460, 54, 16), header(1, 0, 0, 9000, 16)] {
+                assert_eq!(decode(&invalid, &frame), Err(OffloadInvalid), "{protocol}");
+            }
+        }
     }
 
     #[test]

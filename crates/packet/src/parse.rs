@@ -5,7 +5,10 @@ pub(crate) mod others;
 use std::net::Ipv4Addr;
 
 use crate::header::{bytes_at, ethernet, icmp, ipv4, sctp, tcp, u16_at, udp, udp_lite};
-use crate::{DropReason, Endpoint, FlowKey, Fragment, GsoKind, Offload, Protocol, Side, checksum};
+use crate::{
+    DropReason, Endpoint, FlowKey, Fragment, GsoKind, Offload, PartialChecksum, Protocol, Side,
+    checksum,
+};
 
 /// What a frame turned out to be.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -361,16 +364,7 @@ fn carries_source_route(mut options: &[u8]) -> bool {
 
 fn check_offload(datagram: &Datagram, offload: Offload) -> Result<(), DropReason> {
     if let Some(partial) = offload.checksum {
-        let field = match datagram.transport {
-            L4::Tcp { .. } => tcp::CHECKSUM,
-            L4::Udp => udp::CHECKSUM,
-            L4::Sctp(_) => sctp::CHECKSUM,
-            L4::Gre | L4::IpIp | L4::SixInFour => return others::check_inner(datagram, partial),
-            L4::Icmp(_) | L4::UdpLite | L4::Esp => return Err(DropReason::OffloadInvalid),
-        };
-        if partial.start != datagram.l4 || usize::from(partial.offset) != field {
-            return Err(DropReason::OffloadInvalid);
-        }
+        check_partial(datagram, partial)?;
     }
     if let Some(gso) = offload.gso {
         let fits = matches!(
@@ -382,6 +376,21 @@ fn check_offload(datagram: &Datagram, offload: Offload) -> Result<(), DropReason
         }
     }
     Ok(())
+}
+
+fn check_partial(datagram: &Datagram, partial: PartialChecksum) -> Result<(), DropReason> {
+    let field = match datagram.transport {
+        L4::Tcp { .. } => tcp::CHECKSUM,
+        L4::Udp => udp::CHECKSUM,
+        L4::Sctp(_) => sctp::CHECKSUM,
+        L4::Gre | L4::IpIp | L4::SixInFour => return others::check_inner(datagram, partial),
+        L4::Icmp(_) | L4::UdpLite | L4::Esp => return Err(DropReason::OffloadInvalid),
+    };
+    if partial.start == datagram.l4 && usize::from(partial.offset) == field {
+        Ok(())
+    } else {
+        Err(DropReason::OffloadInvalid)
+    }
 }
 
 fn parse_arp(frame: &[u8]) -> Result<Arp, DropReason> {

@@ -4,7 +4,9 @@ use proptest::prelude::*;
 use super::*;
 use crate::header::{put_u16, seal_ipv4};
 use crate::icmp::{ErrorKind, answer, embedded};
-use crate::{Endpoint, FlowKey, MacAddr, Offload, PacketBuf, Parsed, Side, checksum, crc32c};
+use crate::{
+    Endpoint, FlowKey, Gso, GsoKind, MacAddr, Offload, PacketBuf, Parsed, Side, checksum, crc32c,
+};
 
 const A: [u8; 4] = [10, 0, 0, 2];
 const B: [u8; 4] = [198, 51, 100, 7];
@@ -305,6 +307,23 @@ fn offload_metadata_that_contradicts_the_protocol_is_refused() {
         let packet = with_partial(protocol, &segment, at);
         let refused = crate::parse(packet.frame(), packet.offload);
         assert_eq!(refused, Err(DropReason::OffloadInvalid), "{protocol} {at:?}");
+    }
+}
+
+/// The metadata of a checksum within a tunnel used to end the checks, and a cut of such a packet read past its end.
+#[test]
+fn no_super_packet_is_in_a_tunnel() {
+    for protocol in [Protocol::IpIp, Protocol::Gre, Protocol::SixInFour, Protocol::Sctp] {
+        let (_, segment) = samples().into_iter().find(|(p, _)| *p == protocol).unwrap();
+        let (start, offset) = if protocol == Protocol::Sctp { (L4_AT, 8) } else { (L4_AT + 1, 1) };
+        let partial = PartialChecksum { start: start as u16, offset };
+        let mut packet = with_partial(protocol, &segment, partial);
+        assert!(crate::parse(packet.frame(), packet.offload).is_ok(), "{protocol}");
+        for kind in [GsoKind::TcpV4, GsoKind::TcpV4Ecn, GsoKind::Udp] {
+            packet.offload.gso = Some(Gso { kind, size: 1 });
+            let refused = crate::parse(packet.frame(), packet.offload);
+            assert_eq!(refused, Err(DropReason::OffloadInvalid), "{protocol} {kind:?}");
+        }
     }
 }
 
