@@ -154,10 +154,24 @@ impl Tables {
     }
 
     /// Adds a session from outside, which was answered, to the mapping that let it in. If that went
-    /// to rest meanwhile it wakes, without regard to the quota.
+    /// to rest meanwhile it wakes and counts for its host again, even past the quota: the session is there.
     pub(crate) fn join_mapping(&self, pass: &Pass<'_>, bonds: &Bonds) -> bool {
-        let hit = bonds.mapping.and_then(|bond| self.mapping_of(pass, bonds.protocol, bond));
-        hit.is_some_and(|hit| hit.value_at(0).join() || self.wake(hit.value_at(0), HostSlot::NONE))
+        let Some(bond) = bonds.mapping else { return false };
+        let Some(hit) = self.mapping_of(pass, bonds.protocol, bond) else { return false };
+        let mapping = hit.value_at(0);
+        if mapping.join() {
+            return true;
+        }
+        let (host, protocol) = (bond.internal.0.address, bonds.protocol);
+        let is_counted = mapping.lan() != LinkId::LOCAL;
+        let slot = is_counted.then(|| self.hosts.acquire_mapping_anyway(host, protocol)).flatten();
+        let slot = slot.unwrap_or(HostSlot::NONE);
+        let woken = self.wake(mapping, slot);
+        if !woken {
+            self.hosts.release(slot);
+        }
+        // Another worker's session may have woken it meanwhile.
+        woken || mapping.join()
     }
 
     /// Wakes a mapping at rest.

@@ -58,11 +58,31 @@ impl Hosts {
         protocol: Protocol,
         policy: &Policy,
     ) -> Option<HostSlot> {
-        let HostSlot(at) = self.acquire(host, policy.mappings_per_host_max)?;
+        let max_of = policy.mappings_per_host_max_of.of(protocol);
+        self.count_mapping(host, protocol, policy.mappings_per_host_max, max_of)
+    }
+
+    /// Counts one more mapping of `host` whatever it has, unless the slots around are all taken.
+    pub(crate) fn acquire_mapping_anyway(
+        &self,
+        host: Ipv4Addr,
+        protocol: Protocol,
+    ) -> Option<HostSlot> {
+        self.count_mapping(host, protocol, u32::MAX, u32::MAX)
+    }
+
+    fn count_mapping(
+        &self,
+        host: Ipv4Addr,
+        protocol: Protocol,
+        max: u32,
+        max_of: u32,
+    ) -> Option<HostSlot> {
+        let HostSlot(at) = self.acquire(host, max)?;
         let place = place_of(protocol);
         let before = self.of_protocol[at as usize][place].fetch_add(1, Ordering::Relaxed);
         let slot = HostSlot(at | (place as u32 + 1) << PLACE_SHIFT);
-        if before >= policy.mappings_per_host_max_of.of(protocol) {
+        if before >= max_of {
             self.release(slot);
             return None;
         }

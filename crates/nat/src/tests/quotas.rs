@@ -37,6 +37,28 @@ fn every_way_to_end_a_session_gives_its_place_back() {
 }
 
 #[test]
+fn a_mapping_that_an_answered_session_from_outside_wakes_counts_again() {
+    for max in [1, 10] {
+        let open = with_filtering(Filtering::EndpointIndependent);
+        let mut rig = Rig::new(Policy { mappings_per_host_max: max, ..open });
+        let external = rig.map(ep(A, 5000)).unwrap();
+        rig.advance(secs(299));
+        rig.udp_in(ep(R2, 7), external).unwrap();
+        rig.udp_out(ep(A, 5000), ep(R2, 7)).unwrap();
+        // The session that made the mapping ends in the same look that finds the other one answered.
+        rig.now += secs(5);
+        rig.expire();
+        assert_eq!(rig.sessions().len(), 1);
+        assert_eq!((rig.tables.hosts.count(A), rig.tables.mappings_counted()), (1, 1));
+        if max == 1 {
+            assert_eq!(rig.map(ep(A, 5001)), Err(DropReason::HostQuota));
+        }
+        rig.advance(secs(302));
+        assert_eq!(rig.tables.hosts.total(), 0);
+    }
+}
+
+#[test]
 fn a_session_that_could_not_be_opened_counts_for_nobody() {
     let mut rig = Rig::new(Policy { mappings_per_host_max: 1, ..policy() });
     rig.map(ep(A, 5000)).unwrap();
