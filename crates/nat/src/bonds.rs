@@ -13,6 +13,7 @@ use crate::mapping::{ContactKey, Mapping, MappingKey};
 use crate::sharing::Sharing;
 use crate::sync::Ordering;
 use crate::tables::{SessionHit, Tables};
+use crate::upkeep::ROUND;
 use crate::{Filtering, Policy};
 
 /// Who stands for whom in a session.
@@ -191,10 +192,14 @@ impl Tables {
         self.resting.fetch_sub(1, Ordering::Relaxed);
     }
 
-    /// Whether the mapping of a session is held by any session.
-    pub(crate) fn is_mapping_held(&self, pass: &Pass<'_>, bonds: &Bonds) -> bool {
+    /// Whether the mapping of a session is held by any session, or was until just now: one that was answered since
+    /// the last look may wake it yet.
+    pub(crate) fn is_mapping_held(&self, pass: &Pass<'_>, bonds: &Bonds, now: Instant) -> bool {
         let hit = bonds.mapping.and_then(|bond| self.mapping_of(pass, bonds.protocol, bond));
-        hit.is_some_and(|hit| hit.value_at(0).is_held())
+        hit.is_some_and(|hit| {
+            let mapping = hit.value_at(0);
+            mapping.is_held() || !mapping.has_rested(now, ROUND)
+        })
     }
 
     /// The mapping that makes a bond.

@@ -125,13 +125,16 @@ impl Mapping {
     /// Makes a mapping that has rested long enough dead. For the owner of the entry, who must
     /// remove it then.
     pub(crate) fn retire(&self, now: Instant, rest: Duration) -> bool {
+        let rest = if self.lan == LinkId::LOCAL { Duration::ZERO } else { rest };
+        self.has_rested(now, rest) && self.kill()
+    }
+
+    /// Whether it has been at rest for so long, or is dead.
+    pub(crate) fn has_rested(&self, now: Instant, rest: Duration) -> bool {
         // Acquire pairs with the release that brought the count to 0, after it had stored `freed`.
-        if count(self.word.load(Ordering::Acquire)) != 0 {
-            return false;
-        }
-        let rested = self.lan == LinkId::LOCAL
-            || Tick::at(now).is_past(Tick(self.freed.load(Ordering::Relaxed)), rest);
-        rested && self.kill()
+        !self.is_held()
+            && (rest == Duration::ZERO
+                || Tick::at(now).is_past(Tick(self.freed.load(Ordering::Relaxed)), rest))
     }
 
     /// Makes a mapping at rest dead, however short its rest. As for [`Self::retire`].

@@ -36,7 +36,7 @@ impl Engine {
             let first = hit.value_at(0);
             let lives = !first.happened(CONDEMNED)
                 && tables.keeper(pass, &hit).is_some_and(|keeper| !is_over(&keeper, now, timeouts))
-                && (!first.happened(UNANSWERED) || is_welcome(tables, pass, &hit, unanswered));
+                && (!first.happened(UNANSWERED) || is_welcome(tables, pass, &hit, unanswered, now));
             if !lives {
                 tables.release_session(pass, &hit, now);
                 settle(&hit, unanswered);
@@ -78,7 +78,7 @@ impl Engine {
     }
 
     fn looks_per_sec(&self) -> u128 {
-        (self.round() as u128 / ROUND_SECS).max(UPKEEP_PER_SEC_MIN)
+        (self.round() as u128 / u128::from(ROUND.as_secs())).max(UPKEEP_PER_SEC_MIN)
     }
 
     /// Looks that take every kind round once.
@@ -97,6 +97,7 @@ fn is_welcome(
     pass: &Pass<'_>,
     hit: &SessionHit<'_>,
     unanswered: &mut usize,
+    now: Instant,
 ) -> bool {
     let is_answered = hit.value_at(1).packets() > 0;
     if hit.value_at(0).has(HOLDS_MAPPING) {
@@ -104,7 +105,7 @@ fn is_welcome(
         let finds_it = if is_answered {
             tables.join_mapping(pass, &bonds)
         } else {
-            tables.is_mapping_held(pass, &bonds)
+            tables.is_mapping_held(pass, &bonds, now)
         };
         if !finds_it {
             return false;
@@ -131,7 +132,7 @@ fn keep_if(lives: bool) -> Keep {
 
 /// How long upkeep takes to come round in a large table: what a timeout may be late by. A look
 /// costs a cache miss, so that 1 % of a core keeps up with a million sessions.
-const ROUND_SECS: u128 = 10;
+pub(crate) const ROUND: Duration = Duration::from_secs(10);
 
 /// Looks per second even if there are few sessions, so that small tables are exact.
 const UPKEEP_PER_SEC_MIN: u128 = 100_000;

@@ -402,8 +402,8 @@ impl NatModel {
         }
     }
 
-    /// Ends what is over: sessions, then those from outside that nobody answered and whose mapping went to
-    /// rest, then mappings that have rested.
+    /// Ends what is over: sessions, then those from outside that nobody answered and whose mapping has been at
+    /// rest for a while, then mappings that have rested.
     pub fn expire(&mut self, now: Instant) {
         let Self { lifetimes, mappings, ports, sessions, answers, .. } = self;
         for session in sessions.values_mut() {
@@ -411,17 +411,25 @@ impl NatModel {
         }
         sessions.retain(|_, session| !session.is_over(lifetimes, now));
         let held: BTreeSet<MappingKey> = sessions.values().flat_map(Session::held).collect();
-        sessions.retain(|_, session| {
-            session.counts || session.mapping().is_none_or(|mapping| held.contains(&mapping))
-        });
-        answers.retain(|_, first| sessions.contains_key(first));
-        mappings.retain(|key, mapping| {
+        let rests = |freed: Option<Instant>, span| {
+            freed.is_some_and(|freed| now.saturating_since(freed) > span)
+        };
+        for (key, mapping) in mappings.iter_mut() {
             if held.contains(key) {
                 mapping.freed = None;
             } else {
                 mapping.freed.get_or_insert(now);
             }
-            let lives = mapping.freed.is_none_or(|at| now.saturating_since(at) <= lifetimes.rest);
+        }
+        sessions.retain(|_, session| {
+            session.counts
+                || session.mapping().is_none_or(|key| {
+                    mappings.get(&key).is_some_and(|mapping| !rests(mapping.freed, STRANGERS_STAY))
+                })
+        });
+        answers.retain(|_, first| sessions.contains_key(first));
+        mappings.retain(|key, mapping| {
+            let lives = !rests(mapping.freed, lifetimes.rest);
             if let Some(port) = mapping.port.filter(|_| !lives) {
                 ports.remove(&(key.0, Endpoint::new(key.2, port)));
             }
@@ -487,6 +495,9 @@ impl Rules {
         found.map(|(_, port, _)| *port)
     }
 }
+
+/// For how long a session from outside that nobody answered stays when its mapping goes to rest.
+const STRANGERS_STAY: Duration = Duration::from_secs(10);
 
 /// The LAN of a host: the third octet is its number.
 fn lan_of(internal: Endpoint) -> LinkId {
