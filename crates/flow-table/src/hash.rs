@@ -14,7 +14,7 @@ pub trait Key: Copy + Eq + Send + Sync + 'static {
 /// Two folded 64 × 64 → 128 bit multiplications, the seed in both factors of the first: a key can
 /// only steer the result by guessing 64 secret bits.
 #[must_use]
-#[inline]
+#[inline(always)]
 pub fn mix(words: [u64; 2], seed: u64) -> u64 {
     let inner = fold(words[0] ^ seed ^ PI[0], words[1] ^ seed.rotate_left(32) ^ PI[1]);
     fold(inner ^ PI[2], seed ^ PI[3])
@@ -24,7 +24,25 @@ pub fn mix(words: [u64; 2], seed: u64) -> u64 {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Hash(pub(crate) u64);
 
+/// Hashes the keys of one table.
+#[derive(Clone, Copy, Debug)]
+pub struct Hasher {
+    pub(crate) seed: u64,
+}
+
+impl Hasher {
+    /// Hashes a key.
+    #[must_use]
+    #[inline(always)]
+    pub fn hash<K: Key>(self, key: &K) -> Hash {
+        Hash(key.hash(self.seed))
+    }
+}
+
 impl Hash {
+    /// Of no key.
+    pub const NONE: Hash = Hash(0);
+
     /// The home bucket among `buckets` (any number, not only powers of two).
     #[inline(always)]
     pub(crate) fn home(self, buckets: usize) -> usize {

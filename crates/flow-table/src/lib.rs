@@ -18,8 +18,8 @@
 //! look at) and the side. A key whose home was full is in one of the next buckets, at most
 //! [`PROBE_BUCKETS_MAX`] − 1 further; the headers say where to stop, so a search reads 1.1 buckets
 //! on average. [`Table::lookup_batch`] fetches the lines of many keys at once; a pipeline with more to
-//! do between the steps takes them itself: `hash` and `prefetch_bucket`, then `candidate` (or
-//! `prefetch_entry`), then `confirm` (or `lookup_hashed`).
+//! do between the steps takes them itself: `hash` and `prefetch_bucket`, then [`Lookups::fetch`] (or
+//! `prefetch_entry`), then [`Lookups::confirm`] (or `lookup_hashed`).
 //!
 //! **Writing** is done by [`Owner`]s, each the only writer of a fixed range of entries. Insertion
 //! is lock-free and, of any number of racing insertions of equal keys, one wins (`publish`).
@@ -51,6 +51,6 @@ mod table;
 
 pub use entry::{EntryId, Hit};
 pub use epoch::{Domain, PARTICIPANTS_MAX, Participant, ParticipantsExhausted, Pass};
-pub use hash::{Hash, Key, mix};
+pub use hash::{Hash, Hasher, Key, mix};
 pub use owner::{InsertError, Keep, Owner};
-pub use table::{Candidate, ENTRIES_MAX, GROUP_MAX, PROBE_BUCKETS_MAX, Table};
+pub use table::{ENTRIES_MAX, GROUP_MAX, Lookups, PROBE_BUCKETS_MAX, Table};

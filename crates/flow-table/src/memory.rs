@@ -98,11 +98,17 @@ unsafe impl<T: Sync> Sync for Zeroed<T> {}
 /// Asks the CPU to fetch the line of `target` for reading; a no-op where we know no way to ask.
 #[inline(always)]
 pub(crate) fn prefetch<T>(target: &T) {
+    prefetch_at(target);
+}
+
+/// The same for an address, whatever is there.
+#[inline(always)]
+pub(crate) fn prefetch_at<T>(target: *const T) {
     #[cfg(all(target_arch = "x86_64", not(loom)))]
     {
         use core::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
         // SAFETY: a prefetch reads nothing and cannot fault; SSE is part of x86_64.
-        unsafe { _mm_prefetch::<_MM_HINT_T0>(std::ptr::from_ref(target).cast()) }
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(target.cast()) }
     }
     #[cfg(not(all(target_arch = "x86_64", not(loom))))]
     let _ = target;

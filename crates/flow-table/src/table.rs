@@ -12,8 +12,8 @@ use crate::{
     bucket::{Bucket, Link, SLOTS, Word},
     entry::{Entry, EntryId, Hit, Side},
     epoch::{Domain, Pass},
-    hash::{Hash, Key},
-    memory::{Zeroable, Zeroed, prefetch},
+    hash::{Hash, Hasher, Key},
+    memory::{Zeroable, Zeroed, prefetch, prefetch_at},
     owner::Owner,
     sync::{AtomicU64, AtomicUsize, Ordering},
 };
@@ -111,11 +111,18 @@ impl<K: Key, V: Send + Sync + 'static> Table<K, V> {
         self.lookup_hashed(pass, self.hash(key), key)
     }
 
+    /// What hashes keys for this table, for a caller who hashes many.
+    #[must_use]
+    #[inline]
+    pub fn hasher(&self) -> Hasher {
+        Hasher { seed: self.seed }
+    }
+
     /// Step 1 of a lookup in steps: hashes a key for this table.
     #[must_use]
     #[inline]
     pub fn hash(&self, key: &K) -> Hash {
-        Hash(key.hash(self.seed))
+        self.hasher().hash(key)
     }
 
     /// Ends step 1: starts to fetch the key's home bucket.
@@ -144,15 +151,12 @@ impl<K: Key, V: Send + Sync + 'static> Table<K, V> {
         unsafe { self.find(hash, key) }
     }
 
-    /// Step 2 for callers who keep what it finds: as [`Self::prefetch_entry`], and step 3 need not
-    /// search again.
+    /// Steps 2 and 3 for callers who keep what step 2 finds, of up to [`GROUP_MAX`] lookups.
     #[must_use]
     #[inline]
-    pub fn candidate<'a>(&'a self, pass: &'a Pass<'_>, hash: Hash) -> Candidate<'a, K, V> {
+    pub fn lookups<'a>(&'a self, pass: &'a Pass<'_>) -> Lookups<'a, K, V> {
         self.check(pass);
-        let link = self.likely(hash);
-        self.prefetch_link(link);
-        Candidate { table: self, hash, link }
+        Lookups { table: self, links: [Link::NONE; GROUP_MAX] }
     }
 
     /// Finds many keys, fetching lines of all before looking at the first.
@@ -363,9 +367,8 @@ impl<K: Key, V: Send + Sync + 'static> Table<K, V> {
 
     #[inline(always)]
     fn prefetch_link(&self, link: Link) {
-        if let Some(side) = self.entries.as_flattened().get(link.index()) {
-            prefetch(side);
-        }
+        // No harm where there is no such side: what is fetched is not read.
+        prefetch_at(self.entries.as_ptr().cast::<Side<K, V>>().wrapping_add(link.index()));
     }
 
     /// Turns what `likely` returned into what `find` would have.
@@ -414,30 +417,30 @@ impl<K: Key, V: Send + Sync + 'static> fmt::Debug for Table<K, V> {
     }
 }
 
-/// What step 2 of a lookup found: [`Candidate::confirm`] is step 3.
-pub struct Candidate<'a, K, V> {
+/// Lookups under way: what step 2 of each found.
+pub struct Lookups<'a, K, V> {
     table: &'a Table<K, V>,
-    hash: Hash,
-    link: Link,
+    links: [Link; GROUP_MAX],
 }
 
-impl<'a, K: Key, V: Send + Sync + 'static> Candidate<'a, K, V> {
-    /// Compares keys. `key` must be the one that was hashed, or a present key may not be found.
+impl<'a, K: Key, V: Send + Sync + 'static> Lookups<'a, K, V> {
+    /// Step 2 of the `index`th lookup: as [`Table::prefetch_entry`], and step 3 need not search again.
+    #[inline(always)]
+    pub fn fetch(&mut self, index: usize, hash: Hash) {
+        let link = self.table.likely(hash);
+        self.table.prefetch_link(link);
+        self.links[index % GROUP_MAX] = link;
+    }
+
+    /// Step 3: compares keys. `key` must be the one that was hashed, or a present key may not be found; nor is one
+    /// whose bucket was empty in step 2.
     #[must_use]
-    #[inline]
-    pub fn confirm(self, key: &K) -> Option<Hit<'a, K, V>> {
-        // SAFETY: the link was found under a pass that is borrowed for 'a.
-        unsafe { self.table.confirm(self.link, self.hash, key) }
+    #[inline(always)]
+    pub fn confirm(&self, index: usize, hash: Hash, key: &K) -> Option<Hit<'a, K, V>> {
+        // SAFETY: the link was found in this table under the pass that `lookups` checked, borrowed for 'a.
+        unsafe { self.table.confirm(self.links[index % GROUP_MAX], hash, key) }
     }
 }
-
-impl<K, V> Clone for Candidate<'_, K, V> {
-    fn clone(&self) -> Self {
-        *self
-    }
-}
-
-impl<K, V> Copy for Candidate<'_, K, V> {}
 
 /// Where a search found a word.
 #[derive(Clone, Copy)]

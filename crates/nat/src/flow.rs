@@ -2,8 +2,10 @@
 
 use packet::checksum::{self, Delta};
 use packet::gso;
-use packet::header::{icmp, ipv4, put_u16, tcp, udp, udp_lite};
-use packet::{Datagram, Endpoint, FlowKey, IcmpKind, Instant, L4, LinkId, PacketBuf, Protocol};
+use packet::header::{ethernet, icmp, ipv4, put_u16, tcp, udp, udp_lite};
+use packet::{
+    Datagram, Endpoint, FlowKey, IcmpKind, Instant, L4, LinkId, PacketBuf, Plain, Protocol,
+};
 
 use crate::sync::{AtomicU8, AtomicU32, AtomicU64, Ordering};
 use crate::tick::Tick;
@@ -112,6 +114,28 @@ impl Flow {
         }
     }
 
+    /// As [`Self::apply`], for a packet of plain shape, whose transport checksum may be partial.
+    #[inline(always)]
+    pub fn apply_plain(&self, frame: &mut [u8], plain: &Plain, is_partial: bool) {
+        const SHAPE: &str = "a plain packet has its headers";
+        const UDP_SUM: usize = Plain::L4 + udp::CHECKSUM;
+        const TCP_SUM: usize = Plain::L4 + tcp::CHECKSUM;
+        let headers: &mut [u8; Plain::L4 + udp::LEN] = frame.first_chunk_mut().expect(SHAPE);
+        self.apply_network(headers, ethernet::LEN);
+        self.put_ports(headers, Plain::L4);
+        let tcp_headers: Option<&mut [u8; Plain::L4 + tcp::LEN_MIN]> = frame.first_chunk_mut();
+        match (plain.is_tcp(), is_partial) {
+            (false, false) => update(frame, UDP_SUM, checksum::apply_udp, self.transport),
+            (false, true) => update(frame, UDP_SUM, checksum::apply_partial, self.addresses),
+            (true, false) => {
+                update(tcp_headers.expect(SHAPE), TCP_SUM, checksum::apply, self.transport);
+            }
+            (true, true) => {
+                update(tcp_headers.expect(SHAPE), TCP_SUM, checksum::apply_partial, self.addresses);
+            }
+        }
+    }
+
     /// The rest of [`Self::apply`] for protocols that few hosts speak.
     #[cold]
     fn apply_other(&self, packet: &mut PacketBuf, datagram: &Datagram) {
@@ -131,7 +155,7 @@ impl Flow {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn apply_network(&self, frame: &mut [u8], l3: usize) {
         let header: &mut [u8; ipv4::LEN_MIN] =
             frame[l3..].first_chunk_mut().expect("parse found a whole IP header at l3");
@@ -142,7 +166,7 @@ impl Flow {
         update(header, ipv4::CHECKSUM, checksum::apply, self.addresses.and(TTL_LESS_ONE));
     }
 
-    #[inline]
+    #[inline(always)]
     fn put_ports(&self, frame: &mut [u8], l4: usize) {
         put_u16(frame, l4 + tcp::SOURCE, self.source.port);
         put_u16(frame, l4 + tcp::DESTINATION, self.destination.port);
@@ -159,7 +183,15 @@ impl Flow {
     #[inline]
     pub fn touch(&self, now: Instant, bytes: u64, packets: u64) {
         self.see(now);
-        self.count(bytes, packets, Window::NOTHING);
+        // Its window stays what it was from the start, nothing.
+        let add = |word: &AtomicU64, amount: u64| {
+            word.store(
+                word.load(Ordering::Relaxed).wrapping_add(amount << HALF),
+                Ordering::Relaxed,
+            );
+        };
+        add(&self.packets_and_window, packets);
+        add(&self.bytes_and_window, bytes);
     }
 
     /// Notes that the side was heard of.
@@ -341,8 +373,8 @@ pub(crate) struct Links {
     pub(crate) next_hop: NextHop,
 }
 
-#[inline]
-fn update(bytes: &mut [u8], at: usize, adjust: fn(u16, Delta) -> u16, delta: Delta) {
+#[inline(always)]
+fn update(bytes: &mut [u8], at: usize, adjust: impl Fn(u16, Delta) -> u16, delta: Delta) {
     let old = packet::header::u16_at(bytes, at);
     put_u16(bytes, at, adjust(old, delta));
 }

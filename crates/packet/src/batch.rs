@@ -69,6 +69,12 @@ impl Batch {
         self.packets.drain(..)
     }
 
+    /// Moves all packets behind those of `queue`, in order.
+    #[inline]
+    pub fn append_to(&mut self, queue: &mut Vec<PacketBuf>) {
+        queue.append(&mut self.packets);
+    }
+
     /// Sends every packet home.
     pub fn recycle(&mut self, pool: &mut Pool) {
         for packet in self.packets.drain(..) {

@@ -216,6 +216,12 @@ impl PacketBuf {
         self.len = len as u32;
     }
 
+    /// Drops what of the frame lies behind `len` bytes.
+    #[inline]
+    pub fn truncate(&mut self, len: usize) {
+        self.len = self.len.min(len as u32);
+    }
+
     /// Empties the buffer and forgets what it knew of its frame.
     #[inline]
     pub fn clear(&mut self) {
@@ -295,11 +301,11 @@ impl Pool {
     /// # Panics
     /// If the buffer is not of this pool's size, or the pool already has all its buffers.
     #[inline]
-    pub fn put(&mut self, mut buf: PacketBuf) {
-        assert_eq!(buf.frame_max(), self.frame_max, "a buffer of another pool came home");
+    pub fn put(&mut self, buf: PacketBuf) {
+        assert!(buf.frame_max() == self.frame_max, "a buffer of another pool came home");
         assert!(self.free.len() < self.capacity, "more buffers came home than went out");
-        buf.clear();
-        self.free.push(buf);
+        // Cleared where it comes to lie: what was just written in parts is slow to be copied as a whole.
+        self.free.push_mut(buf).clear();
     }
 
     /// Buffers at home.

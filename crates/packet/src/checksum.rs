@@ -31,12 +31,32 @@ pub fn fold(mut total: u64) -> u16 {
     total as u16
 }
 
+/// One's complement sum of two words.
+#[inline(always)]
+fn add(one: u16, other: u16) -> u16 {
+    let (sum, carry) = one.overflowing_add(other);
+    sum + u16::from(carry)
+}
+
 /// The checksum field of `bytes`, whose own field must be zero or is being verified: a correct
 /// message yields 0.
 #[must_use]
 #[inline]
 pub fn of(bytes: &[u8]) -> u16 {
     !fold(sum(bytes, 0))
+}
+
+/// Whether a message whose checksum field is part of it sums up right, as [`of`] would say by 0. The length must be a
+/// multiple of four, as a header's is.
+///
+/// The order of the bytes of a word does not matter to that, so none is turned round (RFC 1071 §2B).
+#[must_use]
+#[inline(always)]
+pub fn is_right(header: &[u8]) -> bool {
+    let words = header.as_chunks::<4>().0.iter();
+    let total: u64 = words.map(|word| u64::from(u32::from_ne_bytes(*word))).sum();
+    // Folding keeps the remainder: what folds to 0xffff is a multiple of it, and not 0.
+    total.is_multiple_of(0xffff) && total != 0
 }
 
 /// The folded, not complemented sum of an IPv4 pseudo-header (RFC 793 §3.1).
@@ -75,21 +95,21 @@ impl Delta {
     #[must_use]
     #[inline]
     pub fn and(self, other: Delta) -> Self {
-        Self(fold(u64::from(self.0) + u64::from(other.0)))
+        Self(add(self.0, other.0))
     }
 }
 
 /// Applies a difference to a checksum field (RFC 1624 eqn. 3: `HC' = ~(~HC + ~m + m')`).
 #[must_use]
-#[inline]
+#[inline(always)]
 pub fn apply(checksum: u16, delta: Delta) -> u16 {
-    !fold(u64::from(!checksum) + u64::from(delta.0))
+    !add(!checksum, delta.0)
 }
 
 /// Applies a difference to the checksum field of UDP, where 0 means "none" and stays 0
 /// (RFC 3022 §4.1), and where a computed 0 is sent as all ones (RFC 768).
 #[must_use]
-#[inline]
+#[inline(always)]
 pub fn apply_udp(checksum: u16, delta: Delta) -> u16 {
     if checksum == 0 {
         return 0;
@@ -103,9 +123,9 @@ pub fn apply_udp(checksum: u16, delta: Delta) -> u16 {
 /// Applies a difference to a *partial* checksum: the field holds the pseudo-header's sum itself, not its
 /// complement, so the change is added directly.
 #[must_use]
-#[inline]
+#[inline(always)]
 pub fn apply_partial(checksum: u16, delta: Delta) -> u16 {
-    fold(u64::from(checksum) + u64::from(delta.0))
+    add(checksum, delta.0)
 }
 
 #[cfg(test)]
@@ -146,6 +166,21 @@ mod tests {
         #[test]
         fn the_fast_sum_equals_the_plain_one(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
             prop_assert_eq!(fold(sum(&bytes, 0)), plain(&bytes));
+        }
+
+        #[test]
+        fn a_header_is_right_when_its_sum_says_so(
+            mut words in proptest::collection::vec(any::<[u8; 4]>(), 5..16),
+            is_sealed in any::<bool>(),
+        ) {
+            if is_sealed {
+                words[2] = [0, 0, words[2][2], words[2][3]];
+                let checksum = of(words.as_flattened()).to_be_bytes();
+                words[2][..2].copy_from_slice(&checksum);
+            }
+            let bytes = words.as_flattened();
+            prop_assert_eq!(is_right(bytes), of(bytes) == 0);
+            prop_assert!(is_right(bytes) || !is_sealed);
         }
 
         #[test]

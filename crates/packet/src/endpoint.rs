@@ -155,6 +155,9 @@ pub enum Side {
 pub struct FlowKey([u64; 2]);
 
 impl FlowKey {
+    /// The key of no packet.
+    pub const NONE: FlowKey = FlowKey([0; 2]);
+
     /// Makes a key from the fields of a packet.
     #[must_use]
     #[inline]
@@ -189,7 +192,14 @@ impl FlowKey {
     #[must_use]
     #[inline]
     pub fn protocol(self) -> Protocol {
-        Protocol::from_number((self.0[1] >> 8) as u8).expect("a key is made from a protocol")
+        Protocol::from_number(self.protocol_number()).expect("a key is made from a protocol")
+    }
+
+    /// Number of the transport protocol.
+    #[must_use]
+    #[inline]
+    pub fn protocol_number(self) -> u8 {
+        (self.0[1] >> 8) as u8
     }
 
     /// Side of arrival.

@@ -21,6 +21,7 @@ pub mod gso;
 pub mod header;
 pub mod icmp;
 mod parse;
+mod plain;
 mod port_bitmap;
 mod ranges;
 mod reason;
@@ -37,6 +38,7 @@ pub use buf::{
 pub use endpoint::{Endpoint, External, FlowKey, Internal, Protocol, Remote, Side};
 pub use fragment::Fragment;
 pub use parse::{Arp, Datagram, IcmpKind, L4, Parsed, SctpChunk, parse};
+pub use plain::Plain;
 pub use port_bitmap::PortBitmap;
 pub use ranges::{AddressSet, PortSet, RangeSet};
 pub use reason::{DropReason, PuntReason};

@@ -232,7 +232,7 @@ fn parse_ipv4(frame: &[u8], offload: Offload) -> Result<Parsed, DropReason> {
     if total > packet.len() {
         return Err(DropReason::IpTruncated);
     }
-    if checksum::of(&packet[..header_len]) != 0 {
+    if !checksum::is_right(&packet[..header_len]) {
         return Err(DropReason::IpChecksum);
     }
     if header_len > ipv4::LEN_MIN && carries_source_route(&packet[ipv4::LEN_MIN..header_len]) {

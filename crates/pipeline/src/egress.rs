@@ -20,7 +20,7 @@ use packet::fragment::Cut;
 use packet::gso::{self, Segments};
 use packet::header::ethernet;
 use packet::{
-    Datagram, DropReason, Home, Instant, LinkId, Offloads, PacketBuf, Parsed, Pool,
+    Batch, Datagram, DropReason, Home, Instant, LinkId, Offloads, PacketBuf, Parsed, Pool,
     SMALL_FRAME_MAX, parse,
 };
 use qos::{Overhead, QueueKey, Rate, Shaper, ShaperConfig};
@@ -136,15 +136,39 @@ impl Egress {
 
     /// Queues a packet for its `egress` link, through a shaper if its direction has one.
     pub fn enqueue(&mut self, packet: PacketBuf, tag: Tag, now: Instant, counters: &Counters) {
-        let shaped = match Way::between(packet.ingress, packet.egress) {
-            Some(Way::Upload) => self.shapers.upload.is_some(),
-            Some(Way::Download) => self.shapers.download.is_some(),
-            None => false,
-        };
-        if shaped {
+        if self.is_shaped(packet.ingress, packet.egress) {
             self.shape(packet, tag, now, counters);
         } else {
             self.send_now(packet, counters);
+        }
+    }
+
+    /// Queues all packets of a batch, none of them for fragments nor a super-packet, that came by `ingress` and leave
+    /// by `egress` past any shaper; `false`, and nothing done, if they can't be queued as they are.
+    pub(crate) fn take_all(
+        &mut self,
+        batch: &mut Batch,
+        (ingress, egress): (LinkId, LinkId),
+        some_are_partial: bool,
+    ) -> bool {
+        if self.is_shaped(ingress, egress) {
+            return false;
+        }
+        match self.links.get(egress.index()) {
+            Some(link) if link.offloads.checksum || !some_are_partial => {
+                batch.append_to(&mut self.ready[egress.index()]);
+                true
+            }
+            _ => false,
+        }
+    }
+
+    #[inline]
+    fn is_shaped(&self, ingress: LinkId, egress: LinkId) -> bool {
+        match Way::between(ingress, egress) {
+            Some(Way::Upload) => self.shapers.upload.is_some(),
+            Some(Way::Download) => self.shapers.download.is_some(),
+            None => false,
         }
     }
 
@@ -352,6 +376,7 @@ fn comes_from(packet: &PacketBuf, is_such: impl Fn(Ipv4Addr) -> bool) -> bool {
     }
 }
 
+#[inline]
 fn put_home(packet: PacketBuf, large: &mut Pool, small: &mut Pool, rings: &Rings) {
     match packet.home() {
         Home::Rings => rings.put(packet),

@@ -389,7 +389,8 @@ impl<'a> Case<'a> {
         }
         size::fit(&mut self.packet, &self.datagram, egress.mtu);
         self.told.cut_to = self.packet.fragment_max;
-        let host = has_flow.then(|| host_of(&self.datagram, destination, self.judge.side));
+        let host =
+            has_flow.then(|| host_of(self.datagram.source.address, destination, self.judge.side));
         let way = Way::between(self.packet.ingress, link);
         self.told.queue = way.map(|way| Queue { way, host });
         Verdict::Forward(link)

@@ -10,8 +10,8 @@ use std::net::Ipv4Addr;
 use nat::Engine;
 use packet::checksum::{self, Delta};
 use packet::gso;
-use packet::header::{bytes_at, ipv4, put_u16, u16_at};
-use packet::{Datagram, PacketBuf, Protocol};
+use packet::header::{bytes_at, ethernet, ipv4, put_u16, u16_at};
+use packet::{Datagram, PacketBuf, Plain, Protocol};
 
 use crate::size;
 
@@ -50,14 +50,31 @@ impl Identifications {
         }
     }
 
+    /// As [`Self::renumber`] for a packet of plain shape, which came from `source`.
+    #[inline(always)]
+    pub fn renumber_plain(&mut self, frame: &mut [u8], plain: &Plain) {
+        if !Plain::dont_fragment(frame) {
+            self.renumber_cuttable(frame, plain);
+        }
+    }
+
+    fn renumber_cuttable(&mut self, frame: &mut [u8], plain: &Plain) {
+        let source = Ipv4Addr::from(bytes_at::<4>(frame, ethernet::LEN + ipv4::SOURCE));
+        if source != plain.key.source().address {
+            self.write(frame, ethernet::LEN, plain.key.protocol(), 1);
+        }
+    }
+
     /// Gives a packet an identification for its source and destination; a super-packet one for each segment.
     pub fn number(&mut self, packet: &mut PacketBuf, datagram: &Datagram) {
         let (_, count) = gso::wire_size(packet, datagram.headers_len());
-        let l3 = usize::from(datagram.l3);
-        let frame = packet.frame_mut();
+        self.write(packet.frame_mut(), usize::from(datagram.l3), datagram.protocol(), count);
+    }
+
+    fn write(&mut self, frame: &mut [u8], l3: usize, protocol: Protocol, count: usize) {
         let address = |at| Ipv4Addr::from(bytes_at::<4>(frame, l3 + at));
         let (source, destination) = (address(ipv4::SOURCE), address(ipv4::DESTINATION));
-        let new = self.take(source, destination, datagram.protocol(), count);
+        let new = self.take(source, destination, protocol, count);
         let old = u16_at(frame, l3 + ipv4::IDENTIFICATION);
         if old != new {
             let sum = u16_at(frame, l3 + ipv4::CHECKSUM);

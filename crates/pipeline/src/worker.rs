@@ -10,18 +10,17 @@ use nat::{Engine, Tables};
 use packet::gso::{self, Segments};
 use packet::{
     BATCH_MAX, Batch, DropReason, Endpoint, External, Instant, LinkId, PacketBuf, Parsed,
-    PortBitmap, Protocol, PuntReason, parse,
+    PortBitmap, Protocol, PuntReason, Side, parse,
 };
 
 use crate::counters::Counters;
 use crate::egress::Egress;
 use crate::ids::Identifications;
 use crate::limit::IcmpLimit;
-use crate::path::{self, Lane};
+use crate::path::{self, Common, Lane, Slot};
 use crate::reassembly::{self, Reassembler};
 use crate::rings::{Inject, Punted, Rings};
 use crate::snapshot::Snapshot;
-use crate::step::Tag;
 use crate::unsolicited::Unsolicited;
 use crate::verdict::Verdict;
 
@@ -42,14 +41,16 @@ pub struct Worker {
     pub(crate) ids: Identifications,
     pub(crate) reassembler: Reassembler,
     pub(crate) unsolicited: Unsolicited,
+    pub(crate) slots: Box<[Slot; BATCH_MAX]>,
+    /// Of the packets of a batch that are not plain, in order.
     pub(crate) lanes: Vec<Lane>,
-    pub(crate) verdicts: Vec<Verdict>,
-    pub(crate) tags: Vec<Tag>,
     pub(crate) counters: Arc<Counters>,
     pub(crate) rings: Arc<Rings>,
     /// See [`Step::log_full_at`](crate::step::Step::log_full_at).
     pub(crate) log_full_at: u64,
     one: Batch,
+    /// Packets of the last batch.
+    received: usize,
     /// The WAN address under which packets were last sent on.
     wan: Option<Ipv4Addr>,
 }
@@ -92,9 +93,9 @@ impl Worker {
             neighbours,
             limit: IcmpLimit::default(),
             unsolicited: Unsolicited::new(),
+            slots: Box::new([Slot::EMPTY; BATCH_MAX]),
+            received: 0,
             lanes: Vec::with_capacity(BATCH_MAX),
-            verdicts: Vec::with_capacity(BATCH_MAX),
-            tags: Vec::with_capacity(BATCH_MAX),
             counters: Arc::new(Counters::default()),
             rings,
             log_full_at: 0,
@@ -110,9 +111,8 @@ impl Worker {
     }
 
     /// The verdicts on the last batch, in its order.
-    #[must_use]
-    pub fn verdicts(&self) -> &[Verdict] {
-        &self.verdicts
+    pub fn verdicts(&self) -> impl ExactSizeIterator<Item = Verdict> + '_ {
+        self.slots[..self.received].iter().map(|slot| slot.verdict)
     }
 
     /// Takes a batch from a link all the way into the egress queues. All packets of the batch must have come
@@ -130,10 +130,15 @@ impl Worker {
         let link = self.counters.link(ingress);
         link.rx_packets.add(batch.len() as u64);
         link.rx_bytes.add(batch.packets().iter().map(|packet| packet.len() as u64).sum());
-        match ingress {
-            LinkId::WAN => path::inbound(batch, self, snapshot, now),
-            LinkId::LOCAL => path::local(batch, self, snapshot, now),
-            _ => path::outbound(batch, self, snapshot, now),
+        self.received = batch.len();
+        let side = if ingress == LinkId::WAN { Side::Outside } else { Side::Inside };
+        let common = path::run(batch, self, snapshot, now, side);
+        if let Some(Common { egress: link, some_are_partial }) = common {
+            let packets = batch.len() as u64;
+            if egress.take_all(batch, (ingress, link), some_are_partial) {
+                self.counters.link(ingress).forwarded.add(packets);
+                return;
+            }
         }
         self.dispatch(batch, egress, now);
     }
@@ -160,11 +165,12 @@ impl Worker {
     fn dispatch(&mut self, batch: &mut Batch, egress: &mut Egress, now: Instant) {
         for (index, mut packet) in batch.drain().enumerate() {
             let counts = self.counters.link(packet.ingress);
-            match self.verdicts[index] {
+            let Slot { verdict, tag, .. } = self.slots[index];
+            match verdict {
                 Verdict::Forward(link) => {
                     counts.forwarded.add(1);
                     packet.egress = link;
-                    egress.enqueue(packet, self.tags[index], now, &self.counters);
+                    egress.enqueue(packet, tag, now, &self.counters);
                     continue;
                 }
                 Verdict::Reply(_) | Verdict::Reset => {

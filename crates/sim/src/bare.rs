@@ -168,7 +168,7 @@ impl Bare {
         let spare = self.spare.as_mut().expect("there until the drop");
         self.worker.receive(&mut batch, &mut spare.egress, &self.snapshot, now);
         assert_eq!((batch.len(), self.worker.verdicts().len()), (0, 1));
-        let verdict = self.worker.verdicts()[0];
+        let verdict = self.worker.verdicts().next().expect("one packet");
         self.flush(now, leave);
         Some(verdict)
     }

@@ -291,7 +291,7 @@ impl Rig {
         batch.push(packet);
         self.worker.receive(&mut batch, &mut self.egress, &self.snapshot, self.now);
         assert!(batch.is_empty());
-        let verdict = self.worker.verdicts()[0];
+        let verdict = self.worker.verdicts().next().expect("one packet");
         let (sent, punted) = (self.flush(), self.punts());
         Outcome { verdict, sent, punted }
     }
@@ -327,14 +327,14 @@ impl Rig {
             batch.push(packet);
         }
         self.worker.receive(&mut batch, &mut self.egress, &self.snapshot, self.now);
-        self.worker.verdicts().to_vec()
+        self.worker.verdicts().collect()
     }
 
     /// Gives the worker something from the control thread, and takes everything out.
     pub fn inject(&mut self, inject: Inject) -> Outcome {
         assert!(self.rings.inject(inject));
         assert_eq!(self.worker.take_injected(&mut self.egress, &self.snapshot, self.now), 1);
-        let verdict = self.worker.verdicts().first().copied();
+        let verdict = self.worker.verdicts().next();
         let verdict = verdict.unwrap_or(Verdict::Forward(LinkId::LOCAL));
         let (sent, punted) = (self.flush(), self.punts());
         Outcome { verdict, sent, punted }

@@ -1,0 +1,137 @@
+//! The shape of nearly every packet, recognised in a few loads.
+
+use crate::header::{ethernet, ipv4, tcp, u16_at, u32_at, udp};
+use crate::{Endpoint, FlowKey, MacAddr, PacketBuf, Protocol, Segment, Side, checksum};
+
+/// A whole TCP or UDP packet over untagged IPv4 without options that asks nothing of a router but to be sent on:
+/// addressed to its station, TTL above 1, no super-packet, and of TCP no segment that opens or ends a connection.
+///
+/// Every packet of this shape [`parse`](crate::parse)s without a fault. Of others the parser says what they are; the
+/// path of the many is short because it need not.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Plain {
+    /// The key of its flow.
+    pub key: FlowKey,
+    /// Length of the IP packet.
+    pub ip_len: u16,
+}
+
+impl Plain {
+    /// Where the transport header is.
+    pub const L4: usize = ethernet::LEN + ipv4::LEN_MIN;
+
+    /// Of no packet.
+    pub const NONE: Plain = Plain { key: FlowKey::NONE, ip_len: 0 };
+
+    /// Looks at a packet that came in by the station `mac`; `None` if it has another shape.
+    #[must_use]
+    #[inline(always)]
+    pub fn of(packet: &PacketBuf, mac: MacAddr, side: Side) -> Option<Self> {
+        const VERSION_4_NO_OPTIONS: u8 = 0x45;
+        let frame = packet.frame();
+        let headers: &UdpHeaders = frame.first_chunk()?;
+        let ip: &[u8; ipv4::LEN_MIN] = headers[ethernet::LEN..].first_chunk()?;
+        let ip_len = u16_at(ip, ipv4::TOTAL_LENGTH);
+        let fragment = u16_at(ip, ipv4::FRAGMENT);
+        let ports = u32_at(headers, Self::L4);
+        let (source_port, destination_port) = ((ports >> 16) as u16, ports as u16);
+        let is_plain = headers[..6] == mac.0
+            && u16_at(headers, ethernet::ETHERTYPE) == ethernet::IPV4
+            && ip[0] == VERSION_4_NO_OPTIONS
+            && fragment & ipv4::FRAGMENT_MASK == 0
+            && ip[ipv4::TTL] > 1
+            && usize::from(ip_len) + ethernet::LEN <= frame.len()
+            && source_port != 0
+            && destination_port != 0
+            && packet.offload.gso.is_none()
+            && packet.fragment_max.is_none()
+            && checksum::is_right(ip);
+        if !is_plain {
+            return None;
+        }
+        let segment_len = usize::from(ip_len).checked_sub(ipv4::LEN_MIN)?;
+        let (protocol, checksum_at) = match ip[ipv4::PROTOCOL] {
+            UDP => {
+                let len = usize::from(u16_at(headers, Self::L4 + udp::LENGTH));
+                if len < udp::LEN || len > segment_len {
+                    return None;
+                }
+                (Protocol::Udp, udp::CHECKSUM)
+            }
+            TCP => {
+                let headers: &TcpHeaders = frame.first_chunk()?;
+                let header_len = usize::from(headers[Self::L4 + tcp::DATA_OFFSET] >> 4) * 4;
+                let flags = headers[Self::L4 + tcp::FLAGS];
+                if header_len < tcp::LEN_MIN
+                    || header_len > segment_len
+                    || flags & (tcp::SYN | tcp::FIN | tcp::RST | tcp::ACK) != tcp::ACK
+                {
+                    return None;
+                }
+                (Protocol::Tcp, tcp::CHECKSUM)
+            }
+            _ => return None,
+        };
+        if let Some(partial) = packet.offload.checksum
+            && (usize::from(partial.start), usize::from(partial.offset)) != (Self::L4, checksum_at)
+        {
+            return None;
+        }
+        let address = |at| std::net::Ipv4Addr::from_bits(u32_at(ip, at));
+        let source = Endpoint::new(address(ipv4::SOURCE), source_port);
+        let destination = Endpoint::new(address(ipv4::DESTINATION), destination_port);
+        Some(Self { key: FlowKey::new(protocol, source, destination, side), ip_len })
+    }
+
+    /// TCP, not UDP.
+    #[must_use]
+    #[inline(always)]
+    pub fn is_tcp(&self) -> bool {
+        self.key.protocol_number() == TCP
+    }
+
+    /// Whether the packet may not be fragmented.
+    #[must_use]
+    #[inline(always)]
+    pub fn dont_fragment(frame: &[u8]) -> bool {
+        const HIGH: u8 = (ipv4::DONT_FRAGMENT >> 8) as u8;
+        frame[ethernet::LEN + ipv4::FRAGMENT] & HIGH != 0
+    }
+
+    /// Length of the frame without padding.
+    #[must_use]
+    #[inline(always)]
+    pub fn frame_len(&self) -> usize {
+        ethernet::LEN + usize::from(self.ip_len)
+    }
+
+    /// The segment that the frame carries, if it is TCP.
+    #[must_use]
+    #[inline(always)]
+    pub fn segment(&self, frame: &[u8]) -> Option<Segment> {
+        if !self.is_tcp() {
+            return None;
+        }
+        let headers: &TcpHeaders = frame.first_chunk()?;
+        let header_len = u32::from(headers[Self::L4 + tcp::DATA_OFFSET] >> 4) * 4;
+        Some(Segment {
+            flags: headers[Self::L4 + tcp::FLAGS],
+            sequence: u32_at(headers, Self::L4 + tcp::SEQUENCE),
+            acknowledgement: u32_at(headers, Self::L4 + tcp::ACKNOWLEDGEMENT),
+            window: u16_at(headers, Self::L4 + tcp::WINDOW),
+            data_len: u32::from(self.ip_len) - ipv4::LEN_MIN as u32 - header_len,
+            window_scale: None,
+        })
+    }
+}
+
+/// A frame up to the end of its UDP header.
+type UdpHeaders = [u8; Plain::L4 + udp::LEN];
+/// A frame up to the end of its TCP header without options.
+type TcpHeaders = [u8; Plain::L4 + tcp::LEN_MIN];
+
+const TCP: u8 = Protocol::Tcp as u8;
+const UDP: u8 = Protocol::Udp as u8;
+
+#[cfg(test)]
+mod tests;
