@@ -220,11 +220,13 @@ impl Lockstep {
         }
     }
 
-    /// The external port that the router gave a packet's source.
+    /// The external port that the router gave a packet's source. A session with another peer may be one of a forward
+    /// that is gone.
     fn port_of(&self, packet: &Packet) -> Option<u16> {
         let mut port = None;
         self.router.for_each_session(self.now, |session| {
-            let is_its = (session.protocol, session.internal.0) == (packet.protocol, packet.source);
+            let is_its = (session.protocol, session.internal.0, session.remote)
+                == (packet.protocol, packet.source, packet.destination);
             if is_its && session.external.0.address == WAN[self.wan] {
                 port = Some(session.external.0.port);
             }
