@@ -128,7 +128,7 @@ impl<K: Key, V: Send + Sync + 'static> Table<K, V> {
     /// Ends step 1: starts to fetch the key's home bucket.
     #[inline]
     pub fn prefetch_bucket(&self, hash: Hash) {
-        prefetch(self.home(hash));
+        prefetch(home(&self.buckets, hash));
     }
 
     /// Step 2: reads the bucket and starts to fetch the side of the entry that the key seems to be.
@@ -156,7 +156,8 @@ impl<K: Key, V: Send + Sync + 'static> Table<K, V> {
     #[inline]
     pub fn lookups<'a>(&'a self, pass: &'a Pass<'_>) -> Lookups<'a, K, V> {
         self.check(pass);
-        Lookups { table: self, links: [Link::NONE; GROUP_MAX] }
+        let (buckets, sides) = (&self.buckets[..], self.entries.as_ptr().cast());
+        Lookups { table: self, buckets, sides, links: [Link::NONE; GROUP_MAX] }
     }
 
     /// Finds many keys, fetching lines of all before looking at the first.
@@ -318,14 +319,6 @@ impl<K: Key, V: Send + Sync + 'static> Table<K, V> {
         unsafe { Hit::new(self.entries.get_unchecked(link.entry() as usize), link) }
     }
 
-    #[inline(always)]
-    fn home(&self, hash: Hash) -> &Bucket {
-        let index = hash.home(self.buckets.len());
-        debug_assert!(index < self.buckets.len());
-        // SAFETY: 32 bits of hash times the number of buckets, divided by 2^32, is less than it.
-        unsafe { self.buckets.get_unchecked(index) }
-    }
-
     pub(crate) fn probe_limit(&self) -> usize {
         PROBE_BUCKETS_MAX.min(self.buckets.len())
     }
@@ -338,17 +331,7 @@ impl<K: Key, V: Send + Sync + 'static> Table<K, V> {
     /// The first final word with the tags of this hash: almost surely the key's, if it has one.
     #[inline(always)]
     fn likely(&self, hash: Hash) -> Link {
-        let bucket = self.home(hash);
-        let header = bucket.header();
-        if let Some(slot) = header.candidates(hash).next() {
-            let word = bucket.word(slot);
-            if word.is_final(hash) {
-                return word.link();
-            }
-        } else if !header.is_passed() {
-            return Link::NONE;
-        }
-        self.likely_further(hash)
+        likely_at_home(&self.buckets, hash).unwrap_or_else(|| self.likely_further(hash))
     }
 
     /// The one in ten that the first look into the home bucket does not settle.
@@ -420,6 +403,9 @@ impl<K: Key, V: Send + Sync + 'static> fmt::Debug for Table<K, V> {
 /// Lookups under way: what step 2 of each found.
 pub struct Lookups<'a, K, V> {
     table: &'a Table<K, V>,
+    /// The table's, at hand.
+    buckets: &'a [Bucket],
+    sides: *const Side<K, V>,
     links: [Link; GROUP_MAX],
 }
 
@@ -427,8 +413,11 @@ impl<'a, K: Key, V: Send + Sync + 'static> Lookups<'a, K, V> {
     /// Step 2 of the `index`th lookup: as [`Table::prefetch_entry`], and step 3 need not search again.
     #[inline(always)]
     pub fn fetch(&mut self, index: usize, hash: Hash) {
-        let link = self.table.likely(hash);
-        self.table.prefetch_link(link);
+        let link = match likely_at_home(self.buckets, hash) {
+            Some(link) => link,
+            None => self.table.likely_further(hash),
+        };
+        prefetch_at(self.sides.wrapping_add(link.index()));
         self.links[index % GROUP_MAX] = link;
     }
 
@@ -439,6 +428,29 @@ impl<'a, K: Key, V: Send + Sync + 'static> Lookups<'a, K, V> {
     pub fn confirm(&self, index: usize, hash: Hash, key: &K) -> Option<Hit<'a, K, V>> {
         // SAFETY: the link was found in this table under the pass that `lookups` checked, borrowed for 'a.
         unsafe { self.table.confirm(self.links[index % GROUP_MAX], hash, key) }
+    }
+}
+
+#[inline(always)]
+fn home(buckets: &[Bucket], hash: Hash) -> &Bucket {
+    let index = hash.home(buckets.len());
+    debug_assert!(index < buckets.len());
+    // SAFETY: 32 bits of hash times the number of buckets, divided by 2^32, is less than it.
+    unsafe { buckets.get_unchecked(index) }
+}
+
+/// What the home bucket alone says of [`Table::likely`]; `None` if it does not settle it.
+#[inline(always)]
+fn likely_at_home(buckets: &[Bucket], hash: Hash) -> Option<Link> {
+    let bucket = home(buckets, hash);
+    let header = bucket.header();
+    match header.candidates(hash).next() {
+        Some(slot) => {
+            let word = bucket.word(slot);
+            word.is_final(hash).then(|| word.link())
+        }
+        None if !header.is_passed() => Some(Link::NONE),
+        None => None,
     }
 }
 

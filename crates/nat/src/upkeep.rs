@@ -27,10 +27,11 @@ impl Engine {
     ) -> bool {
         let owed = self.due(now);
         let due = owed.min(budget);
-        if due > 0 {
-            // What the budget does not cover stays owed.
-            self.upkept = now - self.time_of(owed - due);
+        if due == 0 {
+            return false;
         }
+        // What the budget does not cover stays owed.
+        self.upkept = now - self.time_of(owed - due);
         let Self { tables, owners, unanswered, .. } = self;
         owners.sessions.scan(pass, due, |hit| {
             let first = hit.value_at(0);
@@ -64,21 +65,31 @@ impl Engine {
         self.unanswered < capacity.div_ceil(STRANGERS_SHARE)
     }
 
+    /// Whether [`Self::expire`] has anything to do.
+    #[must_use]
+    #[inline]
+    pub fn is_upkeep_due(&self, now: Instant) -> bool {
+        self.due(now) > 0
+    }
+
     /// Entries of a kind to look at, for the time since the last look; never more than come round.
+    #[inline]
     fn due(&self, now: Instant) -> usize {
-        let nanos = now.saturating_since(self.upkept).as_nanos();
-        let due = nanos * self.looks_per_sec() / 1_000_000_000;
+        // No product of a time of a round and the looks of the largest table is beyond 64 bits.
+        let nanos = now.saturating_since(self.upkept).min(ROUND).as_nanos() as u64;
+        let due = nanos * self.looks_per_sec() / NANOS_PER_SEC;
         usize::try_from(due).unwrap_or(usize::MAX).min(self.round())
     }
 
     /// The time in which so many looks fall due.
     fn time_of(&self, looks: usize) -> Duration {
-        let nanos = looks as u128 * 1_000_000_000 / self.looks_per_sec();
+        let nanos = looks as u128 * u128::from(NANOS_PER_SEC) / u128::from(self.looks_per_sec());
         Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
     }
 
-    fn looks_per_sec(&self) -> u128 {
-        (self.round() as u128 / u128::from(ROUND.as_secs())).max(UPKEEP_PER_SEC_MIN)
+    #[inline]
+    fn looks_per_sec(&self) -> u64 {
+        (self.round() as u64 / ROUND.as_secs()).max(UPKEEP_PER_SEC_MIN)
     }
 
     /// Looks that take every kind round once.
@@ -135,7 +146,9 @@ fn keep_if(lives: bool) -> Keep {
 pub(crate) const ROUND: Duration = Duration::from_secs(10);
 
 /// Looks per second even if there are few sessions, so that small tables are exact.
-const UPKEEP_PER_SEC_MIN: u128 = 100_000;
+const UPKEEP_PER_SEC_MIN: u64 = 100_000;
+
+const NANOS_PER_SEC: u64 = 1_000_000_000;
 
 /// One in this many sessions may be from outside and unanswered: enough for a busy server, whose
 /// backlog is far smaller, and leaves the most to those inside.

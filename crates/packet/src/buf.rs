@@ -102,11 +102,10 @@ pub enum Home {
 
 /// An owned frame in a fixed-size buffer with [`HEADROOM`] in front.
 ///
-/// **Shape**: `storage[start..start + len]` is the frame from its Ethernet header on. The bytes outside
+/// **Shape**: `storage[HEADROOM..HEADROOM + len]` is the frame from its Ethernet header on. The bytes outside
 /// hold whatever an earlier frame left; [`crate::parse`] never looks there.
 pub struct PacketBuf {
     storage: Box<[u8]>,
-    start: u32,
     len: u32,
     home: Home,
     /// Work left undone by the sender.
@@ -149,7 +148,6 @@ impl PacketBuf {
     fn with_frame_max(frame_max: usize) -> Self {
         Self {
             storage: vec![0; HEADROOM + frame_max].into_boxed_slice(),
-            start: HEADROOM as u32,
             len: 0,
             home: Home::Worker,
             offload: Offload::NONE,
@@ -163,13 +161,13 @@ impl PacketBuf {
     #[must_use]
     #[inline]
     pub fn frame(&self) -> &[u8] {
-        &self.storage[self.start as usize..(self.start + self.len) as usize]
+        &self.storage[HEADROOM..HEADROOM + self.len as usize]
     }
 
     /// The frame, for writing.
     #[inline]
     pub fn frame_mut(&mut self) -> &mut [u8] {
-        &mut self.storage[self.start as usize..(self.start + self.len) as usize]
+        &mut self.storage[HEADROOM..HEADROOM + self.len as usize]
     }
 
     /// Length of the frame in bytes.
@@ -203,7 +201,7 @@ impl PacketBuf {
     /// All the space a frame may fill, for a link to receive into; follow with [`Self::set_len`].
     #[inline]
     pub fn space_mut(&mut self) -> &mut [u8] {
-        &mut self.storage[self.start as usize..]
+        &mut self.storage[HEADROOM..]
     }
 
     /// Says how much of the space holds the frame.
@@ -212,7 +210,7 @@ impl PacketBuf {
     /// If the frame would not fit the buffer.
     #[inline]
     pub fn set_len(&mut self, len: usize) {
-        assert!(self.start as usize + len <= self.storage.len(), "frame longer than its buffer");
+        assert!(HEADROOM + len <= self.storage.len(), "frame longer than its buffer");
         self.len = len as u32;
     }
 
@@ -225,7 +223,6 @@ impl PacketBuf {
     /// Empties the buffer and forgets what it knew of its frame.
     #[inline]
     pub fn clear(&mut self) {
-        self.start = HEADROOM as u32;
         self.len = 0;
         self.offload = Offload::NONE;
         self.fragment_max = None;
@@ -245,11 +242,10 @@ impl PacketBuf {
     /// A prefix of `N` bytes directly in front of the frame, for a link's own header.
     ///
     /// # Panics
-    /// If `N` is larger than the headroom left.
+    /// If `N` is larger than the headroom.
     #[inline]
     pub fn headroom_mut<const N: usize>(&mut self) -> &mut [u8; N] {
-        let start = self.start as usize;
-        let prefix = &mut self.storage[start - N..start];
+        let prefix = &mut self.storage[HEADROOM - N..HEADROOM];
         prefix.try_into().expect("the slice is N long by construction")
     }
 }

@@ -53,11 +53,22 @@ pub fn of(bytes: &[u8]) -> u16 {
 #[must_use]
 #[inline(always)]
 pub fn is_right(header: &[u8]) -> bool {
-    let words = header.as_chunks::<4>().0.iter();
-    let total: u64 = words.map(|word| u64::from(u32::from_ne_bytes(*word))).sum();
-    // Folding keeps the remainder: what folds to 0xffff is a multiple of it, and not 0.
-    total.is_multiple_of(0xffff) && total != 0
+    let (pairs, rest) = header.as_chunks::<8>();
+    let add = |total: u64, word: u64| {
+        let (total, carry) = total.overflowing_add(word);
+        total.wrapping_add(u64::from(carry))
+    };
+    let total = pairs.iter().fold(0, |total, pair| add(total, u64::from_ne_bytes(*pair)));
+    let last = rest.first_chunk().map_or(0, |word| u64::from(u32::from_ne_bytes(*word)));
+    let total = add(total, last);
+    // Folding keeps the remainder: what folds to 0xffff is a multiple of it, and not 0. Of odd divisors, the multiples
+    // are those whose product with the inverse does not wrap.
+    total.wrapping_mul(INVERSE) <= u64::MAX / 0xffff && total != 0
 }
+
+/// Of 0xffff, modulo 2^64.
+const INVERSE: u64 = 0xfffe_fffe_fffe_ffff;
+const _: () = assert!(INVERSE.wrapping_mul(0xffff) == 1);
 
 /// The folded, not complemented sum of an IPv4 pseudo-header (RFC 793 §3.1).
 #[must_use]

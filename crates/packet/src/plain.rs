@@ -1,6 +1,6 @@
 //! The shape of nearly every packet, recognised in a few loads.
 
-use crate::header::{ethernet, ipv4, tcp, u16_at, u32_at, udp};
+use crate::header::{bytes_at, ethernet, ipv4, tcp, u16_at, u32_at, udp};
 use crate::{Endpoint, FlowKey, MacAddr, PacketBuf, Protocol, Segment, Side, checksum};
 
 /// A whole TCP or UDP packet over untagged IPv4 without options that asks nothing of a router but to be sent on:
@@ -27,7 +27,9 @@ impl Plain {
     #[must_use]
     #[inline(always)]
     pub fn of(packet: &PacketBuf, mac: MacAddr, side: Side) -> Option<Self> {
-        const VERSION_4_NO_OPTIONS: u8 = 0x45;
+        /// Type IPv4, version 4, no options; any type of service.
+        const STARTS: [u8; 4] = [0x08, 0x00, 0x45, 0];
+        const STARTS_MASK: u32 = u32::from_ne_bytes([0xff, 0xff, 0xff, 0]);
         let frame = packet.frame();
         let headers: &UdpHeaders = frame.first_chunk()?;
         let ip: &[u8; ipv4::LEN_MIN] = headers[ethernet::LEN..].first_chunk()?;
@@ -35,9 +37,9 @@ impl Plain {
         let fragment = u16_at(ip, ipv4::FRAGMENT);
         let ports = u32_at(headers, Self::L4);
         let (source_port, destination_port) = ((ports >> 16) as u16, ports as u16);
-        let is_plain = headers[..6] == mac.0
-            && u16_at(headers, ethernet::ETHERTYPE) == ethernet::IPV4
-            && ip[0] == VERSION_4_NO_OPTIONS
+        let starts = u32::from_ne_bytes(bytes_at(headers, ethernet::ETHERTYPE));
+        let is_plain = is_for(headers, mac)
+            && starts & STARTS_MASK == u32::from_ne_bytes(STARTS)
             && fragment & ipv4::FRAGMENT_MASK == 0
             && ip[ipv4::TTL] > 1
             && usize::from(ip_len) + ethernet::LEN <= frame.len()
@@ -123,6 +125,15 @@ impl Plain {
             window_scale: None,
         })
     }
+}
+
+/// Whether a frame is addressed to a station: in one comparison.
+#[inline(always)]
+fn is_for(headers: &UdpHeaders, mac: MacAddr) -> bool {
+    let [a, b, c, d, e, f] = mac.0;
+    let mac = u64::from_ne_bytes([a, b, c, d, e, f, 0, 0]);
+    let mask = u64::from_ne_bytes([0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0, 0]);
+    u64::from_ne_bytes(bytes_at(headers, 0)) & mask == mac
 }
 
 /// A frame up to the end of its UDP header.

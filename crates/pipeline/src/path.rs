@@ -2,7 +2,7 @@
 
 use flow_table::{Hash, Lookups, Table};
 use nat::{Flow, SessionKey};
-use packet::header::destination_mac;
+use packet::header::{bytes_at, destination_mac, ethernet, ipv4};
 use packet::{
     Batch, Datagram, DropReason, Fragment, Instant, LinkId, PacketBuf, Parsed, Plain, PuntReason,
     Side, parse,
@@ -12,7 +12,7 @@ use crate::counters::Counters;
 use crate::judge::{self, Judge};
 use crate::reassembly::Reassembler;
 use crate::snapshot::Snapshot;
-use crate::step::{Step, Tag};
+use crate::step::{Step, Tag, host_of};
 use crate::verdict::Verdict;
 use crate::worker::Worker;
 
@@ -32,8 +32,8 @@ pub(crate) struct Slot {
     plain: Plain,
     hash: Hash,
     is_plain: bool,
-    /// Whom it is queued for.
-    pub tag: Tag,
+    /// Whom it is queued for; of a plain packet's only the flow, see [`Slot::tag`].
+    tag: Tag,
     /// What becomes of it.
     pub verdict: Verdict,
 }
@@ -47,6 +47,17 @@ impl Slot {
         tag: Tag { host: 0, flow: 0 },
         verdict: Verdict::Hold,
     };
+
+    /// Whom the packet, by now rewritten, is queued for. Of a plain one this is only worked out where it matters.
+    #[inline]
+    pub fn tag(&self, packet: &PacketBuf, side: Side) -> Tag {
+        if !self.is_plain {
+            return self.tag;
+        }
+        let destination = bytes_at::<4>(packet.frame(), ethernet::LEN + ipv4::DESTINATION);
+        let host = host_of(self.plain.key.source().address, destination.into(), side);
+        Tag { host: host.to_bits(), flow: self.tag.flow }
+    }
 }
 
 /// Translates a batch that came from a LAN.
@@ -158,7 +169,8 @@ fn read(
         {
             let hash = hasher.hash(&SessionKey(plain.key));
             sessions.prefetch_bucket(hash);
-            (slot.plain, slot.hash, slot.is_plain) = (plain, hash, true);
+            (slot.plain.key, slot.plain.ip_len) = (plain.key, plain.ip_len);
+            (slot.hash, slot.is_plain) = (hash, true);
         } else {
             other(packet);
         }
@@ -186,7 +198,7 @@ fn decide<'a>(
             && let Some(egress) = step.pass_on(packet, &slot.plain, hit)
         {
             slot.verdict = Verdict::Forward(egress);
-            slot.tag = Tag::of_plain(&slot.plain, &hit, step.side);
+            slot.tag.flow = hit.id().index() as u32;
             egresses.add(egress);
             some_are_partial |= packet.offload.checksum.is_some();
             continue;

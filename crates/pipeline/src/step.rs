@@ -492,13 +492,6 @@ impl Tag {
         let host = host_of(datagram.source.address, hit.value().destination().address, side);
         Self { host: u32::from(host), flow: hit.id().index() as u32 }
     }
-
-    #[inline(always)]
-    pub(crate) fn of_plain(plain: &Plain, hit: &SessionHit<'_>, side: Side) -> Self {
-        let (source, destination) = (plain.key.source(), hit.value().destination());
-        let host = host_of(source.address, destination.address, side);
-        Self { host: u32::from(host), flow: hit.id().index() as u32 }
-    }
 }
 
 /// The inside host that a packet is queued for, which came from `source` and leaves for `destination`.

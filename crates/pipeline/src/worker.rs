@@ -140,7 +140,7 @@ impl Worker {
                 return;
             }
         }
-        self.dispatch(batch, egress, now);
+        self.dispatch(batch, egress, now, side);
     }
 
     /// Whatever waits under a WAN address that was lost must not leave.
@@ -162,14 +162,15 @@ impl Worker {
     }
 
     /// Carries out the verdicts, and counts each: the only place that does.
-    fn dispatch(&mut self, batch: &mut Batch, egress: &mut Egress, now: Instant) {
+    fn dispatch(&mut self, batch: &mut Batch, egress: &mut Egress, now: Instant, side: Side) {
         for (index, mut packet) in batch.drain().enumerate() {
             let counts = self.counters.link(packet.ingress);
-            let Slot { verdict, tag, .. } = self.slots[index];
-            match verdict {
+            let slot = &self.slots[index];
+            match slot.verdict {
                 Verdict::Forward(link) => {
                     counts.forwarded.add(1);
                     packet.egress = link;
+                    let tag = slot.tag(&packet, side);
                     egress.enqueue(packet, tag, now, &self.counters);
                     continue;
                 }
@@ -313,6 +314,10 @@ impl Worker {
     /// when idle. Returns whether there was more to do.
     pub fn expire(&mut self, snapshot: &Snapshot, now: Instant) -> bool {
         self.reassembler.expire(now, &self.counters);
+        // A pass has its price, and most batches have nothing to look at.
+        if !self.engine.is_upkeep_due(now) {
+            return false;
+        }
         let pass = self.participant.pass();
         self.engine.expire(&pass, now, &snapshot.nat.timeouts, EXPIRE_BUDGET)
     }
