@@ -17,8 +17,8 @@ impl EntryId {
     }
 }
 
-/// What a side holds, in cache lines of its own: one line if key and value fit.
-#[repr(C, align(64))]
+/// What a side holds, in cache lines of its own: one line if key and value fit, and half of one if they fit that.
+#[repr(C, align(32))]
 struct Content<K, V> {
     key: K,
     value: V,
@@ -49,7 +49,7 @@ unsafe impl<K: Send + Sync, V: Send + Sync> Sync for Side<K, V> {}
 impl<K, V> Side<K, V> {
     /// A line, if key and value fit into one.
     pub(crate) const FITS: () = assert!(
-        size_of::<K>() + size_of::<V>() > 64 || size_of::<Content<K, V>>() == 64,
+        size_of::<K>() + size_of::<V>() > 64 || size_of::<Content<K, V>>() <= 64,
         "padding between key and value costs a second line"
     );
 

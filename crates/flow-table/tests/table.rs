@@ -77,12 +77,16 @@ fn a_taken_key_is_reported_with_its_side_and_changes_nothing() {
 }
 
 #[test]
-fn an_entry_of_two_lines_costs_25_bytes_of_buckets() {
-    let (_, table, _) = sole::<Number>(100_000);
-    let [buckets, entries] = table.memory();
-    assert!(buckets.start % 64 == 0 && entries.start % 128 == 0);
-    assert_eq!(entries.len(), 128 * table.capacity());
-    assert!(buckets.len() <= 25 * table.capacity());
+fn an_entry_is_two_lines_or_one_and_costs_25_bytes_of_buckets() {
+    let domain = Domain::new();
+    let (lines, _) = Table::<Number, [u64; 7]>::new(&domain, 100_000, 1, 7);
+    let (halves, _) = Table::<Number, u64>::new(&domain, 100_000, 1, 7);
+    for (memory, bytes) in [(lines.memory(), 128), (halves.memory(), 64)] {
+        let [buckets, entries] = memory;
+        assert!(buckets.start % 64 == 0 && entries.start % 128 == 0);
+        assert_eq!(entries.len(), bytes * 100_000);
+        assert!(buckets.len() <= 25 * 100_000);
+    }
 }
 
 #[test]

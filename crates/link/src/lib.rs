@@ -33,6 +33,8 @@ mod ebpf;
 mod faulty;
 mod interfaces;
 mod memory;
+#[allow(unsafe_code, reason = "gives the system advice about memory that is not its own")]
+mod pages;
 mod pcap_file;
 mod pnet_link;
 #[cfg(target_os = "linux")]
@@ -55,6 +57,7 @@ pub use doorbell::Doorbell;
 pub use faulty::{FaultCounters, Faults, FaultyLink};
 pub use interfaces::{Interface, OpenError, interfaces};
 pub use memory::{MemoryEnd, MemoryLink};
+pub use pages::prefer_large_pages;
 pub use pcap_file::{
     CaptureError, CaptureWriter, CapturedFrame, Direction, Frames, LinkType, NotEthernet,
     read_frames, to_ethernet,

@@ -1,5 +1,6 @@
 //! What the workers share.
 
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -176,6 +177,12 @@ impl Tables {
     #[inline]
     pub fn sessions(&self) -> &Table<SessionKey, Flow> {
         &self.sessions
+    }
+
+    /// Where the tables are, for an edge that asks the system for large pages.
+    pub fn memory(&self) -> impl Iterator<Item = Range<usize>> + use<> {
+        let tables = [self.sessions.memory(), self.mappings.memory(), self.contacts.memory()];
+        tables.into_iter().flatten()
     }
 
     /// Calls `each` for every session that stays during the call; for control threads.

@@ -13,7 +13,7 @@ use dhcp::Now;
 use dhcp::client::ClientEvent;
 use dhcp::server::ServerEvent;
 use flow_table::Participant;
-use link::LinkState;
+use link::{LinkState, prefer_large_pages};
 use local_stack::{LocalStack, Settings, StackEvent, Transmit};
 use packet::{Instant, LinkId};
 use pipeline::{Inject, RuleMatch, Runtime, Snapshot, WanAddress};
@@ -28,6 +28,9 @@ use crate::shared::{Command, LinkEvent, Shared};
 
 /// Longest sleep: the rates of `status` are sampled this often.
 const TICK: Duration = Duration::from_secs(1);
+
+/// Looked up at random they touch far more pages of 4 KiB than a processor remembers the places of, 2,000 or so.
+const SESSIONS_FOR_LARGE_PAGES: usize = 100_000;
 
 /// Frames taken from the worker before the records of all of them are stored in one transaction.
 const PUNTS_PER_ROUND: usize = 128;
@@ -60,6 +63,7 @@ pub struct Control {
     pub(crate) rates: Rates,
     /// Matches of rules known to be missing in the log.
     unlogged: u64,
+    has_large_pages: bool,
     /// MTU of the WAN link itself; a lease may ask for less.
     wan_mtu: u16,
     events: Receiver<LinkEvent>,
@@ -92,6 +96,7 @@ impl Control {
             observer,
             rates: Rates::default(),
             unlogged: 0,
+            has_large_pages: false,
             wan_mtu,
             commands,
             events,
@@ -129,7 +134,20 @@ impl Control {
                 self.drain(now);
             }
             self.rates.sample(now.instant, &self.shared.counters, self.runtime.links.len());
+            self.enlarge_pages();
             self.wait(now.instant)?;
+        }
+    }
+
+    /// Asks for large pages once there are so many sessions that small ones slow their look-up. Not before: the
+    /// tables have room for far more than a house needs, and of a large page all is taken when any is touched.
+    fn enlarge_pages(&mut self) {
+        let sessions = self.shared.tables.sessions().len();
+        if !self.has_large_pages && sessions >= SESSIONS_FOR_LARGE_PAGES {
+            self.has_large_pages = true;
+            let asked =
+                self.shared.tables.memory().filter(|range| prefer_large_pages(range.clone()));
+            info!(sessions, tables = asked.count(), "asked for large pages");
         }
     }
 

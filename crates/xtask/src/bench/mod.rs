@@ -1,6 +1,7 @@
 //! `cargo xtask bench`: figures beside those of a peer from the same run.
 
 mod flood;
+mod memory;
 
 use std::fmt;
 use std::fs;
@@ -10,7 +11,7 @@ use anyhow::{Context, Result};
 use clap::{Args, ValueEnum};
 use lab::Namespace;
 use lab::house::{Client, House, KernelRouter, Programs, Router, Stub};
-use serde::Serialize;
+use serde::ser::{Serialize, SerializeStruct as _, Serializer};
 
 use crate::measure::{Comparison, compare};
 use crate::{Outcome, cargo, packages};
@@ -30,34 +31,77 @@ pub(crate) struct Arguments {
 
 #[derive(Clone, Copy, ValueEnum)]
 enum Suite {
+    /// The packet path in memory: time stamp counter ticks per packet, by the number of flows.
+    Memory,
     /// TCP through a router in a namespace, beside the kernel's nftables masquerade.
     Live,
     /// TCP through the router while SYN packets flood its WAN, beside the same flood dropped by nftables.
     Flood,
 }
 
-/// A figure and the peer's.
-#[derive(Debug, Serialize)]
+/// A figure.
+#[derive(Debug)]
 struct Row {
+    name: String,
+    value: f64,
+    unit: String,
+    reference: Option<Reference>,
+    /// `None` of a figure that is there to be read.
+    bar: Option<Bar>,
+}
+
+/// The figure of a peer.
+#[derive(Debug)]
+struct Reference {
     name: &'static str,
     value: f64,
-    unit: &'static str,
-    reference: &'static str,
-    reference_value: f64,
     /// Ours by the peer's.
     ratio: f64,
-    /// What the ratio has to reach; `None` of a figure that is there to be read.
-    bar: Option<f64>,
+}
+
+/// What a figure has to reach.
+#[derive(Clone, Copy, Debug)]
+enum Bar {
+    RatioAtLeast(f64),
+    ValueAtMost(f64),
 }
 
 impl Row {
     fn holds(&self) -> bool {
-        self.bar.is_none_or(|bar| self.ratio >= bar)
+        match self.bar {
+            Some(Bar::RatioAtLeast(bar)) => self.reference.as_ref().is_some_and(|r| r.ratio >= bar),
+            Some(Bar::ValueAtMost(bar)) => self.value <= bar,
+            None => true,
+        }
+    }
+}
+
+impl Bar {
+    fn number(self) -> f64 {
+        match self {
+            Self::RatioAtLeast(bar) | Self::ValueAtMost(bar) => bar,
+        }
+    }
+}
+
+impl Serialize for Row {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let reference = self.reference.as_ref();
+        let mut row = serializer.serialize_struct("Row", 8)?;
+        row.serialize_field("name", &self.name)?;
+        row.serialize_field("value", &self.value)?;
+        row.serialize_field("unit", &self.unit)?;
+        row.serialize_field("reference", &reference.map(|reference| reference.name))?;
+        row.serialize_field("reference_value", &reference.map(|reference| reference.value))?;
+        row.serialize_field("ratio", &reference.map(|reference| reference.ratio))?;
+        row.serialize_field("bar", &self.bar.map(Bar::number))?;
+        row.serialize_field("holds", &self.holds())?;
+        row.end()
     }
 }
 
 /// The file that `--json` writes.
-#[derive(Debug, Serialize)]
+#[derive(Debug, serde::Serialize)]
 struct Report {
     machine: String,
     rows: Vec<Row>,
@@ -68,11 +112,14 @@ pub(crate) const TCP_BAR: f64 = 0.6;
 
 /// `cargo xtask bench`
 pub(crate) fn run(arguments: &Arguments) -> Result<Outcome> {
-    packages::ensure_installed(packages::HOUSE)?;
-    let programs = cargo::build_release()?;
+    let programs = || {
+        packages::ensure_installed(packages::HOUSE)?;
+        cargo::build_release()
+    };
     let rows = match arguments.suite {
-        Suite::Live => live(&programs, arguments.quick)?,
-        Suite::Flood => flood::run(&programs, arguments.quick)?,
+        Suite::Memory => memory::run(arguments.quick)?,
+        Suite::Live => live(&programs()?, arguments.quick)?,
+        Suite::Flood => flood::run(&programs()?, arguments.quick)?,
     };
     let report = Report { machine: machine(), rows };
     print!("\n{report}");
@@ -115,15 +162,16 @@ fn live(programs: &Programs, quick: bool) -> Result<Vec<Row>> {
 }
 
 fn tcp_row((measured, name): (&Comparison, &'static str)) -> Row {
-    let ratio = measured.ratio;
     Row {
-        name,
+        name: name.into(),
         value: measured.ours / 1e9,
-        unit: "Gbit/s",
-        reference: "nftables masquerade",
-        reference_value: measured.kernel / 1e9,
-        ratio,
-        bar: Some(TCP_BAR),
+        unit: "Gbit/s".into(),
+        reference: Some(Reference {
+            name: "nftables masquerade",
+            value: measured.kernel / 1e9,
+            ratio: measured.ratio,
+        }),
+        bar: Some(Bar::RatioAtLeast(TCP_BAR)),
     }
 }
 
@@ -142,14 +190,16 @@ impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "{}", self.machine)?;
         for row in &self.rows {
-            let Row { name, value, unit, reference, reference_value, ratio, bar } = row;
-            write!(
-                f,
-                "{name:20} {value:7.2} {unit:8} {reference} {reference_value:.2}  ratio {ratio:.2}"
-            )?;
+            let Row { name, value, unit, reference, bar } = row;
+            write!(f, "{name:32} {value:8.2} {unit:8}")?;
+            if let Some(Reference { name, value, ratio }) = reference {
+                write!(f, " {name} {value:.2}  ratio {ratio:.2}")?;
+            }
             match bar {
-                Some(bar) if row.holds() => writeln!(f, ", bar {bar}: holds")?,
-                Some(bar) => writeln!(f, ", bar {bar}: MISSED")?,
+                Some(bar) => {
+                    let outcome = if row.holds() { "holds" } else { "MISSED" };
+                    writeln!(f, ", bar {}: {outcome}", bar.number())?;
+                }
                 None => writeln!(f)?,
             }
         }

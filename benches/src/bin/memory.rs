@@ -1,0 +1,159 @@
+//! The packet path in memory: figures that `cargo xtask bench memory` makes a table of.
+//!
+//! `memory FILE [--quick]` prints them as it goes and writes them to the file as JSON.
+
+use benches::{BATCH, Mix, Random, Rig, Scale, Traffic, Way};
+use quanta::Clock;
+use serde::Serialize;
+
+/// One figure; the name is that of `xtask bench`'s rows without the suite's.
+#[derive(Serialize)]
+struct Figure {
+    name: String,
+    value: f64,
+    unit: &'static str,
+}
+
+/// How much is measured.
+struct Effort {
+    /// Packets of one run, at least.
+    packets: usize,
+    /// Runs, of which the median counts.
+    runs: usize,
+    flows_max: usize,
+}
+
+const WHOLE: Effort = Effort { packets: 1 << 20, runs: 7, flows_max: 10_000_000 };
+const QUICK: Effort = Effort { packets: 1 << 18, runs: 3, flows_max: 64_000 };
+
+const FLOWS: [usize; 5] = [1, 1_000, 64_000, 1_000_000, 10_000_000];
+/// Of the measurements that are not about the number of flows.
+const FEW_FLOWS: usize = 1_000;
+const WAYS: [(Way, &str); 2] = [(Way::Outbound, "outbound"), (Way::Inbound, "inbound")];
+
+/// Sessions opened in one run: as many as one external address has ports for, with room to spare.
+const OPENED: usize = 48_000;
+
+fn main() -> std::io::Result<()> {
+    let mut arguments = std::env::args_os().skip(1);
+    let file =
+        arguments.next().ok_or_else(|| std::io::Error::other("usage: memory FILE [--quick]"))?;
+    let effort = if arguments.any(|argument| argument == "--quick") { QUICK } else { WHOLE };
+    let clock = Clock::new();
+    let mut figures = Vec::new();
+    // First, for no other router has used memory yet.
+    let bytes = bytes_per_session(&effort)?;
+    let mut note = |name: String, value: f64, unit: &'static str| {
+        println!("{name:28} {value:8.1} {unit}");
+        figures.push(Figure { name, value, unit });
+    };
+    for flows in FLOWS.into_iter().filter(|flows| *flows <= effort.flows_max) {
+        let mut site = Site::new(flows, Mix::Small, false);
+        for (way, name) in WAYS {
+            let ticks = site.ticks(&clock, &effort, way, BATCH);
+            note(format!("{name}.flows_{flows}"), ticks, "ticks");
+        }
+    }
+    let mut site = Site::new(FEW_FLOWS, Mix::Small, false);
+    for batch in [1, 4, 32] {
+        note(format!("batch_{batch}"), site.ticks(&clock, &effort, Way::Outbound, batch), "ticks");
+    }
+    let mut imix = Site::new(FEW_FLOWS, Mix::Imix, false);
+    for (way, name) in WAYS {
+        note(format!("imix.{name}"), imix.ticks(&clock, &effort, way, BATCH), "ticks");
+    }
+    let mut shaped = Site::new(FEW_FLOWS, Mix::Small, true);
+    let added = WAYS.map(|(way, _)| {
+        shaped.ticks(&clock, &effort, way, BATCH) - site.ticks(&clock, &effort, way, BATCH)
+    });
+    note("shaping_added".into(), added[0].max(added[1]), "ticks");
+    for addresses in [1, 32] {
+        let ticks = new_session(&clock, &effort, addresses);
+        note(format!("new_session.addresses_{addresses}"), ticks, "ticks");
+    }
+    note("bytes_per_session".into(), bytes, "bytes");
+    std::fs::write(file, serde_json::to_vec(&figures)?)
+}
+
+/// A router with flows.
+struct Site {
+    rig: Rig,
+    traffic: Traffic,
+    flows: usize,
+    random: Random,
+}
+
+impl Site {
+    fn new(flows: usize, mix: Mix, shaped: bool) -> Self {
+        // A ninth of the table is free, as of one that was made for its load.
+        let scale = Scale { sessions: (flows * 9 / 8).max(1024), addresses: 1, shaped };
+        let (mut rig, mut traffic) = (Rig::new(&scale), Traffic::new(mix));
+        rig.open(&mut traffic, 0..flows);
+        Self { rig, traffic, flows, random: Random::new(0x1234_5678) }
+    }
+
+    /// Ticks per packet: the median of the batches of a run, and of the runs.
+    fn ticks(&mut self, clock: &Clock, effort: &Effort, way: Way, batch: usize) -> f64 {
+        let Self { rig, traffic, flows, random } = self;
+        let run = |_| {
+            let batches = (0..effort.packets / batch).map(|_| {
+                rig.load(traffic, way, batch, || random.below(*flows));
+                let start = clock.raw();
+                let left = rig.pass();
+                let ticks = clock.raw() - start;
+                assert_eq!(left, batch, "every packet leaves");
+                ticks as f64 / batch as f64
+            });
+            median(batches.collect())
+        };
+        median((0..effort.runs).map(run).collect())
+    }
+}
+
+/// Ticks that a packet takes which opens a session, the mean of runs. Between them all sessions end, so that the first,
+/// in which memory is touched for the first time, does not count.
+fn new_session(clock: &Clock, effort: &Effort, addresses: usize) -> f64 {
+    let mut rig = Rig::new(&Scale { sessions: 1 << 17, addresses, shaped: false });
+    let mut traffic = Traffic::new(Mix::Small);
+    let mut run = |_| {
+        let (mut ticks, mut opened) = (0, 0);
+        while opened < OPENED {
+            rig.load(&mut traffic, Way::Outbound, BATCH, || {
+                opened += 1;
+                opened - 1
+            });
+            let start = clock.raw();
+            let left = rig.pass();
+            ticks += clock.raw() - start;
+            assert_eq!(left, BATCH, "every session is opened");
+        }
+        rig.end_all();
+        ticks as f64 / opened as f64
+    };
+    run(());
+    median((0..effort.runs).map(|_| run(())).collect())
+}
+
+/// Memory that a router with a full table occupies beyond an empty one's, by session. What was never used occupies
+/// none.
+fn bytes_per_session(effort: &Effort) -> std::io::Result<f64> {
+    let sessions = effort.flows_max.min(1_000_000);
+    let scale = Scale { sessions, addresses: 1, shaped: false };
+    let (mut rig, mut traffic) = (Rig::new(&scale), Traffic::new(Mix::Small));
+    let before = resident()?;
+    rig.open(&mut traffic, 0..sessions);
+    Ok((resident()? - before) as f64 / sessions as f64)
+}
+
+/// Bytes of this process that are in memory.
+fn resident() -> std::io::Result<usize> {
+    let status = std::fs::read_to_string("/proc/self/status")?;
+    let kib = status.lines().find_map(|line| line.strip_prefix("VmRSS:")?.strip_suffix("kB"));
+    let kib = kib.and_then(|kib| kib.trim().parse::<usize>().ok());
+    Ok(kib.ok_or_else(|| std::io::Error::other("no VmRSS in /proc/self/status"))? * 1024)
+}
+
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
+}

@@ -1,0 +1,90 @@
+//! The packet path in memory, beside what VPP took for the same work.
+//!
+//! The figures are those of the `memory` program of `benches`, which runs in a process of its own, so that nothing of
+//! this one is in its caches. VPP is no package of Debian's: its figures are from an earlier measurement, on a machine
+//! that the reference names.
+
+use std::fs;
+
+use anyhow::{Context, Result, ensure};
+use serde::Deserialize;
+
+use super::{Bar, Reference, Row};
+use crate::{cargo, interrupt};
+
+/// A figure as the program prints it.
+#[derive(Deserialize)]
+struct Figure {
+    name: String,
+    value: f64,
+    unit: String,
+}
+
+/// What VPP took, and what we may take at most, by the name of a figure.
+struct Known(&'static str, Option<f64>, Option<f64>);
+
+const VPP: &str = "VPP, on an EPYC Zen 5";
+
+const KNOWN: [Known; 16] = [
+    Known("outbound.flows_1", Some(82.5), Some(42.0)),
+    Known("inbound.flows_1", Some(78.9), Some(42.0)),
+    Known("outbound.flows_1000", Some(92.5), Some(42.0)),
+    Known("inbound.flows_1000", Some(89.8), Some(42.0)),
+    Known("outbound.flows_64000", Some(245.0), Some(48.0)),
+    Known("inbound.flows_64000", Some(250.0), Some(48.0)),
+    Known("outbound.flows_1000000", Some(713.0), Some(70.0)),
+    Known("inbound.flows_1000000", Some(697.0), Some(70.0)),
+    Known("outbound.flows_10000000", None, Some(90.0)),
+    Known("inbound.flows_10000000", None, Some(90.0)),
+    Known("batch_1", Some(841.0), Some(180.0)),
+    Known("batch_4", Some(286.0), Some(75.0)),
+    Known("batch_32", Some(116.0), Some(46.0)),
+    Known("shaping_added", None, Some(120.0)),
+    Known("new_session.addresses_1", Some(1800.0), Some(450.0)),
+    Known("new_session.addresses_32", Some(3000.0), Some(500.0)),
+];
+/// The reference is the least that VPP's documentation of its tables comes to.
+const BYTES: Known = Known("bytes_per_session", Some(370.0), Some(168.0));
+
+/// Measures; the quick way leaves out the large tables.
+pub(super) fn run(quick: bool) -> Result<Vec<Row>> {
+    let (target, file) = (cargo::target()?, cargo::target()?.join("memory.json"));
+    let mut command = cargo::cargo();
+    command.args(["run", "--release", "-p", "benches", "--bin", "memory"]);
+    command.arg("--target-dir").arg(target).arg("--").arg(&file).args(quick.then_some("--quick"));
+    // Of glibc's allocator: the packet buffers lie in large pages, as the tables do.
+    command.env("GLIBC_TUNABLES", "glibc.malloc.hugetlb=1");
+    let status = interrupt::status(&mut command)?;
+    ensure!(status.success(), "the memory program: {status}");
+    let text = fs::read(&file).with_context(|| format!("read {}", file.display()))?;
+    let figures: Vec<Figure> = serde_json::from_slice(&text).context("read the figures")?;
+    Ok(figures.into_iter().map(row).collect())
+}
+
+fn row(Figure { name, value, unit }: Figure) -> Row {
+    let known = KNOWN.iter().chain([&BYTES]).find(|known| known.0 == name);
+    let vpp = known.and_then(|known| known.1);
+    Row {
+        name: format!("memory.{name}"),
+        value,
+        unit,
+        reference: vpp.map(|vpp| Reference { name: VPP, value: vpp, ratio: value / vpp }),
+        bar: known.and_then(|known| known.2).map(Bar::ValueAtMost),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_figure_is_held_against_its_bar_and_compared_with_the_peers() {
+        let figure = |name: &str, value| Figure { name: name.into(), value, unit: "ticks".into() };
+        let row = row(figure("outbound.flows_1", 41.0));
+        assert!(row.holds() && row.name == "memory.outbound.flows_1");
+        assert!(row.reference.is_some_and(|reference| reference.ratio < 0.5));
+        assert!(!super::row(figure("outbound.flows_1", 43.0)).holds());
+        let free = super::row(figure("imix.outbound", 1e6));
+        assert!(free.holds() && free.reference.is_none());
+    }
+}
