@@ -135,8 +135,8 @@ impl Rig {
     }
 
     /// Takes the batch from the Ethernet header in to the Ethernet header out, with the upkeep that is done once per
-    /// batch; returns how many packets left.
-    #[inline]
+    /// batch; returns how many packets left. A function of its own, by whose name callgrind counts.
+    #[inline(never)]
     pub fn pass(&mut self) -> usize {
         self.pass_to(|_| ())
     }

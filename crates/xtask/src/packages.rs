@@ -42,8 +42,8 @@ pub(crate) const ILLUMOS: &[Need] = &[
     ("/usr/lib/rustlib/src/rust/library/std/Cargo.toml", "rust-web-src"),
 ];
 
-/// What runs the plain test programs and watches their memory.
-pub(crate) const MEMCHECK: &[Need] = &[("valgrind", "valgrind")];
+/// What watches the memory of test programs, and counts instructions.
+pub(crate) const VALGRIND: &[Need] = &[("valgrind", "valgrind")];
 
 /// Makes sure that these are there; says what it installs before it does.
 pub(crate) fn ensure_installed(needs: &[Need]) -> Result<()> {

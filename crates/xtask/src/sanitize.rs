@@ -53,7 +53,7 @@ fn sanitized(name: &str, flags: &str) -> Result<Command> {
 }
 
 fn memcheck() -> Result<Command> {
-    packages::ensure_installed(packages::MEMCHECK)?;
+    packages::ensure_installed(packages::VALGRIND)?;
     let mut command = cargo::cargo();
     // --quiet: errors only; what is reachable or possibly lost at the end is libtest's. Threads take turns, and a
     // fair lock lets those that wait for another have their end.

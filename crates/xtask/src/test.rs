@@ -4,6 +4,7 @@
 //! their own, so that no step throws away what another built.
 
 mod conformance;
+mod instructions;
 
 use std::process::Command;
 
@@ -81,6 +82,7 @@ pub(crate) fn run() -> Result<Outcome> {
         // A test that was killed could not remove its lab.
         Lab::clean_stale().context("remove what killed tests left")?;
     }
+    rows.push(instructions::row()?);
     rows.push(conformance::row(&tests)?);
     let [passed, failed] = totals(&rows);
     println!("\n{}", Table(&rows));

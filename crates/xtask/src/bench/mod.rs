@@ -1,6 +1,7 @@
 //! `cargo xtask bench`: figures beside those of a peer from the same run.
 
 mod flood;
+pub(crate) mod instructions;
 mod memory;
 
 use std::fmt;
@@ -27,12 +28,17 @@ pub(crate) struct Arguments {
     /// Measure for a shorter time.
     #[arg(long)]
     quick: bool,
+    /// Make the instructions counted those that later ones are held against.
+    #[arg(long)]
+    keep: bool,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
 enum Suite {
     /// The packet path in memory: time stamp counter ticks per packet, by the number of flows.
     Memory,
+    /// Instructions per packet of the path in memory, beside those of the commit.
+    Instructions,
     /// TCP through a router in a namespace, beside the kernel's nftables masquerade.
     Live,
     /// TCP through the router while SYN packets flood its WAN, beside the same flood dropped by nftables.
@@ -41,7 +47,7 @@ enum Suite {
 
 /// A figure.
 #[derive(Debug)]
-struct Row {
+pub(crate) struct Row {
     name: String,
     value: f64,
     unit: String,
@@ -63,13 +69,16 @@ struct Reference {
 #[derive(Clone, Copy, Debug)]
 enum Bar {
     RatioAtLeast(f64),
+    RatioAtMost(f64),
     ValueAtMost(f64),
 }
 
 impl Row {
-    fn holds(&self) -> bool {
+    pub(crate) fn holds(&self) -> bool {
+        let ratio = self.reference.as_ref().map(|reference| reference.ratio);
         match self.bar {
-            Some(Bar::RatioAtLeast(bar)) => self.reference.as_ref().is_some_and(|r| r.ratio >= bar),
+            Some(Bar::RatioAtLeast(bar)) => ratio.is_some_and(|ratio| ratio >= bar),
+            Some(Bar::RatioAtMost(bar)) => ratio.is_some_and(|ratio| ratio <= bar),
             Some(Bar::ValueAtMost(bar)) => self.value <= bar,
             None => true,
         }
@@ -79,7 +88,7 @@ impl Row {
 impl Bar {
     fn number(self) -> f64 {
         match self {
-            Self::RatioAtLeast(bar) | Self::ValueAtMost(bar) => bar,
+            Self::RatioAtLeast(bar) | Self::RatioAtMost(bar) | Self::ValueAtMost(bar) => bar,
         }
     }
 }
@@ -118,6 +127,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Outcome> {
     };
     let rows = match arguments.suite {
         Suite::Memory => memory::run(arguments.quick)?,
+        Suite::Instructions => instructions::run(arguments.keep)?,
         Suite::Live => live(&programs()?, arguments.quick)?,
         Suite::Flood => flood::run(&programs()?, arguments.quick)?,
     };
