@@ -304,9 +304,12 @@ fn plain_copies(
     counters: &Counters,
     push: impl FnMut(&mut Pool, PacketBuf),
 ) -> Result<(), DropReason> {
-    let parsed = parse(packet.frame(), packet.offload)?;
     let mut copies =
         Copies { small, counters, ingress: packet.ingress, egress: packet.egress, push };
+    if packet.fragment_max.is_none() && gso::is_plain(packet) {
+        return copies.push(|copy| copy.copy_from(packet.frame()));
+    }
+    let parsed = parse(packet.frame(), packet.offload)?;
     let Parsed::Ipv4(datagram) = parsed else {
         return copies.push(|copy| copy.copy_from(packet.frame()));
     };
