@@ -58,6 +58,10 @@ impl Word {
         }
     }
 
+    pub(crate) fn last(hash: Hash, link: Link) -> Self {
+        Self::pending(hash, link, 0).finalised()
+    }
+
     pub(crate) fn finalised(self) -> Self {
         Self(self.0 & !STATE_MASK | FINAL)
     }
@@ -173,6 +177,30 @@ impl Bucket {
         // Release publishes the entry, the tag and the counts to whoever sees the word in play: a
         // word that others could judge before its tag is set would be missed by their rivals.
         self.slots[slot].store(word.0, Ordering::Release);
+    }
+
+    /// Whether a slot is free, for the only one who writes.
+    #[inline]
+    pub(crate) fn has_room(&self) -> bool {
+        Header(self.header.load(Ordering::Relaxed)).free().next().is_some()
+    }
+
+    /// Puts a final word into a free slot, for the only one who writes; `false` if there is none.
+    pub(crate) fn put(&self, hash: Hash, word: Word) -> bool {
+        // Relaxed: nobody else has changed it.
+        let header = self.header.load(Ordering::Relaxed);
+        let Some(slot) = Header(header).free().next() else { return false };
+        // Release, twice, for the same as in `announce`.
+        self.header.store(header | hash.short_tag() << (8 * slot), Ordering::Release);
+        self.slots[slot].store(word.0, Ordering::Release);
+        true
+    }
+
+    /// As [`Self::vacate`], for the only one who writes.
+    pub(crate) fn clear(&self, slot: usize) {
+        let header = self.header.load(Ordering::Relaxed);
+        self.header.store(header & !(0xff << (8 * slot)), Ordering::Release);
+        self.slots[slot].store(0, Ordering::Release);
     }
 
     /// Takes an announced slot out of searches and frees it. Only its claimant may.

@@ -119,8 +119,7 @@ impl<K: Key, V: Send + Sync + 'static> Owner<K, V> {
                 return Err(refusal);
             }
         }
-        // Release pairs with the acquire of `by_id` and `for_each`.
-        table.live[slot / 64].fetch_or(1 << (slot % 64), Ordering::Release);
+        table.set_live(slot, true);
         self.count(1);
         // SAFETY: the links are in the buckets, under a pass borrowed for 'a.
         Ok(unsafe { table.hit(link(0)) })
@@ -150,8 +149,7 @@ impl<K: Key, V: Send + Sync + 'static> Owner<K, V> {
         };
         let hashes = [0, 1].map(|side| table.hash(&hit.key_at(side)));
         hashes.iter().for_each(|hash| table.prefetch_bucket(*hash));
-        // Relaxed: `stamp` orders it before the slot's rest.
-        table.live[id.index() / 64].fetch_and(!(1 << (id.0 % 64)), Ordering::Relaxed);
+        table.set_live(id.index(), false);
         for side in [0, 1] {
             table.unlink(hashes[side], Link::new(id.0, side));
         }

@@ -319,6 +319,27 @@ impl<K: Key, V: Send + Sync + 'static> Table<K, V> {
         unsafe { Hit::new(self.entries.get_unchecked(link.entry() as usize), link) }
     }
 
+    /// Whether one owner writes and nobody else.
+    #[inline]
+    pub(crate) fn has_one_owner(&self) -> bool {
+        self.owned.len() == 1
+    }
+
+    /// Marks an entry as in the table or not; for its owner.
+    #[inline]
+    pub(crate) fn set_live(&self, index: usize, is_live: bool) {
+        let (bits, bit) = (&self.live[index / 64], 1 << (index % 64));
+        // Release pairs with the acquire of `by_id` and `for_each`; taking a mark away needs none, a stamp orders it.
+        if self.has_one_owner() {
+            let before = bits.load(Ordering::Relaxed);
+            bits.store(if is_live { before | bit } else { before & !bit }, Ordering::Release);
+        } else if is_live {
+            bits.fetch_or(bit, Ordering::Release);
+        } else {
+            bits.fetch_and(!bit, Ordering::Relaxed);
+        }
+    }
+
     pub(crate) fn probe_limit(&self) -> usize {
         PROBE_BUCKETS_MAX.min(self.buckets.len())
     }
