@@ -1,4 +1,4 @@
-//! The flow table against `hashbrown` behind a mutex: finding, and inserting and removing.
+//! The flow table against `hashbrown` behind a mutex, `dashmap` and `papaya`: finding, and inserting and removing.
 //!
 //! Each round takes 256 keys drawn at random, as a worker's batches would, and touches what it
 //! finds. The table's pages are small unless the allocator is told otherwise
@@ -16,10 +16,11 @@ use criterion::{
     BenchmarkGroup, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main,
     measurement::WallTime,
 };
+use dashmap::DashMap;
 use flow_table::{Domain, Key, Owner, Participant, Table, mix};
 use hashbrown::HashMap;
 
-const SIZES: [u64; 3] = [1_000, 64_000, 1_000_000];
+const SIZES: [u64; 4] = [1_000, 64_000, 1_000_000, 10_000_000];
 const ROUND: usize = 256;
 /// Enough rounds that the keys of one have left the caches when it comes again.
 const ROUNDS: usize = 1024;
@@ -77,9 +78,14 @@ struct Filled {
 }
 
 fn filled(size: u64) -> Filled {
-    let domain = Domain::new();
     // Half as much again, for the benchmark that inserts.
-    let (table, mut owners) = Table::new(&domain, (size + size / 2) as usize, 1, 0x5eed);
+    filled_to(size, size + size / 2)
+}
+
+/// A table with `size` entries and room for `capacity`.
+fn filled_to(size: u64, capacity: u64) -> Filled {
+    let domain = Domain::new();
+    let (table, mut owners) = Table::new(&domain, capacity as usize, 1, 0x5eed);
     let mut owner = owners.remove(0);
     let mut participant = domain.participant().expect("the first participant has a place");
     for n in 0..size {
@@ -98,6 +104,26 @@ fn locked(size: u64) -> Mutex<HashMap<Tuple, Value>> {
         }
     }
     Mutex::new(map)
+}
+
+fn sharded(size: u64) -> DashMap<Tuple, Value> {
+    let map = DashMap::with_capacity(2 * (size + size / 2) as usize);
+    for n in 0..size {
+        for key in tuples(n) {
+            map.insert(key, Value::default());
+        }
+    }
+    map
+}
+
+fn lock_free(size: u64) -> papaya::HashMap<Tuple, Value> {
+    let map = papaya::HashMap::with_capacity(2 * (size + size / 2) as usize);
+    for n in 0..size {
+        for key in tuples(n) {
+            map.pin().insert(key, Value::default());
+        }
+    }
+    map
 }
 
 fn bench_rounds(
@@ -138,6 +164,35 @@ fn find(criterion: &mut Criterion) {
         bench_rounds(&mut group, "mutex_hashbrown", size, &rounds, |keys| {
             let found = |key| map.lock().ok().and_then(|map| Some(map.get(key)?.touch()));
             keys.iter().filter_map(found).sum()
+        });
+        drop(map);
+        let map = sharded(size);
+        bench_rounds(&mut group, "dashmap", size, &rounds, |keys| {
+            keys.iter().filter_map(|key| Some(map.get(key)?.touch())).sum()
+        });
+        drop(map);
+        let map = lock_free(size);
+        bench_rounds(&mut group, "papaya", size, &rounds, |keys| {
+            let map = map.pin();
+            keys.iter().filter_map(|key| Some(map.get(key)?.touch())).sum()
+        });
+    }
+    group.finish();
+}
+
+/// Looking up in a table that is half or nine tenths full.
+fn load(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("load");
+    group.throughput(Throughput::Elements(ROUND as u64));
+    const SIZE: u64 = 1_000_000;
+    let rounds = drawn(SIZE);
+    for tenths in [5, 9] {
+        let Filled { mut participant, table, owner: _owner } = filled_to(SIZE, SIZE * 10 / tenths);
+        bench_rounds(&mut group, "batched_at_tenths", tenths, &rounds, |keys| {
+            let pass = participant.pass();
+            let mut hits = [None; ROUND];
+            table.lookup_batch(&pass, keys, &mut hits);
+            hits.iter().flatten().map(|hit| hit.value().touch()).sum()
         });
     }
     group.finish();
@@ -194,9 +249,38 @@ fn insert_and_remove(criterion: &mut Criterion) {
                 state += 1;
             });
         });
+        drop(map);
+        let map = sharded(size);
+        let mut state = size;
+        group.bench_function(BenchmarkId::new("dashmap", size), |bencher| {
+            bencher.iter(|| {
+                for key in tuples(state - size) {
+                    map.remove(&key);
+                }
+                for key in tuples(state) {
+                    map.insert(key, Value::default());
+                }
+                state += 1;
+            });
+        });
+        drop(map);
+        let map = lock_free(size);
+        let mut state = size;
+        group.bench_function(BenchmarkId::new("papaya", size), |bencher| {
+            bencher.iter(|| {
+                let map = map.pin();
+                for key in tuples(state - size) {
+                    map.remove(&key);
+                }
+                for key in tuples(state) {
+                    map.insert(key, Value::default());
+                }
+                state += 1;
+            });
+        });
     }
     group.finish();
 }
 
-criterion_group!(benches, find, miss, insert_and_remove);
+criterion_group!(benches, find, load, miss, insert_and_remove);
 criterion_main!(benches);
