@@ -37,7 +37,9 @@ const SOCKET_BUFFER_BYTES: i32 = 4 * 1024 * 1024;
 /// Fewest buffers offered in one system call: more would be taken and returned in vain on a quiet link.
 const ASK_MIN: usize = 8;
 
-/// Fewest small frames in succession that are worth the ring: changing between it and the socket costs a system call.
+/// Fewest small frames between others that are worth the ring. A frame costs 0.42 µs there and 0.65 by the socket, but to
+/// change between the two costs a system call: with one large frame after each 1, 2, 3, 4, 8 small ones the ring took
+/// 1.15, 0.95, 0.97, 0.90, 0.84 of the time.
 const RING_RUN_MIN: usize = 4;
 
 /// How small frames leave.
@@ -240,7 +242,7 @@ impl AfPacket {
 
     /// How many packets from the first on go the same way, and whether that is by the ring.
     ///
-    /// Few small ones between others go with these, in the order in which they are.
+    /// Few small ones between others go with these.
     fn first_run(&self, packets: &[PacketBuf]) -> (usize, bool) {
         let Ring::Open(_) = self.ring else { return (packets.len(), false) };
         let len_max = (self.mtu + ETHERNET_HEADER_LEN).min(xdp::FRAME_MAX);
@@ -256,7 +258,7 @@ impl AfPacket {
                 (false, _) => small = 0,
             }
         }
-        (packets.len(), small >= RING_RUN_MIN)
+        (packets.len(), small >= RING_RUN_MIN || small == packets.len())
     }
 
     fn send_by_ring(&mut self, packets: &[PacketBuf]) -> SendReport {

@@ -165,9 +165,9 @@ fn few_small_frames_between_large_ones_go_with_these() {
         kinds.chars().enumerate().map(|(id, kind)| udp(id as u32, len(kind))).collect()
     };
     let cases = [
-        ("s", 0),
-        ("sss", 0),
-        ("ssss", 4),
+        ("s", 1),
+        ("sss", 3),
+        ("l", 0),
         ("sssl", 0),
         ("ssssl", 4),
         ("lssss", 4),
