@@ -1,4 +1,5 @@
-//! AF_PACKET with virtio-net headers: whole super-packets in and out through one socket.
+//! AF_PACKET with virtio-net headers: whole super-packets in and out through one socket, and small frames out through a
+//! ring beside it ([`crate::xdp`]).
 //!
 //! The kernel delivers a copy of every frame of the link to this socket *and* goes on to its own stack
 //! with it. So the link has no kernel address, and opening it tells the kernel's stack to stay silent
@@ -8,6 +9,7 @@
 
 use std::fs;
 use std::io;
+use std::mem;
 use std::net::Ipv4Addr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
@@ -18,7 +20,10 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
 use crate::ebpf::{Shield, SynFilter};
 use crate::sys::{self, Received};
 use crate::vnet::{self, HEADER_LEN, VnetHeader};
-use crate::{Link, LinkCounters, LinkState, Offloads, OpenError, SendReport, interfaces};
+use crate::xdp::{self, RingError, TxRing};
+use crate::{
+    ETHERNET_HEADER_LEN, Link, LinkCounters, LinkState, Offloads, OpenError, SendReport, interfaces,
+};
 
 /// A received batch ends after this many bytes, also when it holds few frames: 64 super-packets would
 /// be 4 MB, over a millisecond during which a small packet waits, and would not stay in the cache
@@ -32,12 +37,34 @@ const SOCKET_BUFFER_BYTES: i32 = 4 * 1024 * 1024;
 /// Fewest buffers offered in one system call: more would be taken and returned in vain on a quiet link.
 const ASK_MIN: usize = 8;
 
+/// Fewest small frames between others that are worth the ring. A frame costs 0.42 µs there and 0.65 by the socket, but to
+/// change between the two costs a system call: with one large frame after each 1, 2, 3, 4, 8 small ones the ring took
+/// 1.15, 0.95, 0.97, 0.90, 0.84 of the time.
+const RING_RUN_MIN: usize = 4;
+
+/// How small frames leave.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum SmallFrames {
+    /// By a ring of their own, where the link can have one.
+    ByRing,
+    /// Like all others.
+    BySocket,
+}
+
+/// The ring for small frames.
+enum Ring {
+    Open(TxRing),
+    /// It is tied to the link when that is up for the first time.
+    Later(TxRing),
+    /// There is none: nobody wants it, or the link can't have it.
+    Never,
+}
+
 /// A link of this system, with segmentation and checksum offload.
 pub struct AfPacket {
     fd: OwnedFd,
-    /// `None` where the kernel has no eBPF for us.
-    filter: Option<SynFilter>,
-    _shield: Option<Shield>,
+    ring: Ring,
+    programs: Programs,
     name: String,
     index: u32,
     id: LinkId,
@@ -51,8 +78,15 @@ pub struct AfPacket {
     counters: LinkCounters,
 }
 
+/// What the kernel runs for us on the frames of the link.
+struct Programs {
+    /// `None` where the kernel has no eBPF for us.
+    filter: Option<SynFilter>,
+    _shield: Option<Shield>,
+}
+
 impl AfPacket {
-    /// Opens a link and makes the kernel's own stack silent on it.
+    /// Opens a link and makes the kernel's own stack silent on it; small frames leave by a ring if that is possible.
     ///
     /// The link may be down. What keeps the kernel silent is best effort and logged if it fails,
     /// because `/proc/sys` is read-only in some containers: `disable_ipv6`, `arp_ignore`, `rp_filter`.
@@ -61,6 +95,14 @@ impl AfPacket {
     /// If the link does not exist, is not Ethernet or has a kernel address, or the process lacks
     /// CAP_NET_RAW.
     pub fn open(link: &str, id: LinkId) -> Result<Self, OpenError> {
+        Self::open_with(link, id, SmallFrames::ByRing)
+    }
+
+    /// As [`Self::open`], with a say in how small frames leave.
+    ///
+    /// # Errors
+    /// As [`Self::open`]. That there can be no ring is no error; it is logged.
+    pub fn open_with(link: &str, id: LinkId, small: SmallFrames) -> Result<Self, OpenError> {
         interfaces::find(link)?;
         let failed = |step| move |error: io::Error| OpenError::system(link, step, error);
         let fd = socket_with(
@@ -81,10 +123,15 @@ impl AfPacket {
         set_options(socket).map_err(failed("set the options of a packet socket"))?;
         let filter = attach_filter(socket, link).map_err(failed("attach a filter"))?;
         sys::bind(socket, index).map_err(failed("bind a packet socket"))?;
+        let ring = match small {
+            SmallFrames::ByRing => TxRing::new(index)
+                .map_or_else(|error| without_ring(link, &error), |ring| tie(ring, link)),
+            SmallFrames::BySocket => Ring::Never,
+        };
         Ok(Self {
             fd,
-            filter,
-            _shield: shield(index, link),
+            ring,
+            programs: Programs { filter, _shield: shield(index, link) },
             name: link.to_owned(),
             index,
             id,
@@ -174,8 +221,58 @@ impl AfPacket {
         bytes
     }
 
-    /// Sends up to [`BATCH_MAX`] packets.
+    /// Sends up to [`BATCH_MAX`] packets, in runs that go the same way.
     fn send_some(&mut self, packets: &[PacketBuf]) -> SendReport {
+        let mut total = SendReport::default();
+        let mut rest = packets;
+        while !rest.is_empty() && total.would_block == 0 {
+            let (run, by_ring) = self.first_run(rest);
+            let (run, after) = rest.split_at(run);
+            let report = if by_ring { self.send_by_ring(run) } else { self.send_by_socket(run) };
+            total.sent += report.sent;
+            total.refused += report.refused;
+            total.would_block = report.would_block;
+            rest = after;
+        }
+        if total.would_block > 0 {
+            total.would_block += rest.len();
+        }
+        total
+    }
+
+    /// How many packets from the first on go the same way, and whether that is by the ring.
+    ///
+    /// Few small ones between others go with these.
+    fn first_run(&self, packets: &[PacketBuf]) -> (usize, bool) {
+        let Ring::Open(_) = self.ring else { return (packets.len(), false) };
+        let len_max = (self.mtu + ETHERNET_HEADER_LEN).min(xdp::FRAME_MAX);
+        let mut small = 0;
+        for (index, packet) in packets.iter().enumerate() {
+            let is_small = packet.len() <= len_max && vnet::can_finish(packet);
+            match (is_small, small) {
+                (true, _) if small + 1 == RING_RUN_MIN && index > small => {
+                    return (index - small, false);
+                }
+                (true, _) => small += 1,
+                (false, RING_RUN_MIN..) => return (index, true),
+                (false, _) => small = 0,
+            }
+        }
+        (packets.len(), small >= RING_RUN_MIN || small == packets.len())
+    }
+
+    fn send_by_ring(&mut self, packets: &[PacketBuf]) -> SendReport {
+        let Ring::Open(ring) = &mut self.ring else { return self.send_by_socket(packets) };
+        let sent = ring.send(packets);
+        self.counters.tx_bytes += sent.bytes as u64;
+        self.counters.tx_by_ring += sent.report.sent as u64;
+        if let Some(error) = sent.lost {
+            self.ring = without_ring(&self.name, &error);
+        }
+        sent.report
+    }
+
+    fn send_by_socket(&mut self, packets: &[PacketBuf]) -> SendReport {
         let mut headers = [[0; HEADER_LEN]; BATCH_MAX];
         let mut report = SendReport::default();
         let mut next = 0;
@@ -271,13 +368,13 @@ impl Link for AfPacket {
     }
 
     fn guard(&mut self, wanted: Option<(Ipv4Addr, &PortBitmap)>) -> bool {
-        let Some(filter) = &self.filter else { return false };
+        let Some(filter) = &self.programs.filter else { return false };
         filter.set(wanted);
         true
     }
 
     fn counters(&mut self) -> LinkCounters {
-        if let Some(filter) = &self.filter {
+        if let Some(filter) = &self.programs.filter {
             self.counters.rx_guarded = filter.dropped();
         }
         match sys::statistics(self.fd.as_fd()) {
@@ -298,7 +395,13 @@ impl Link for AfPacket {
         }
         const PASSES: i32 = libc::IFF_UP | libc::IFF_RUNNING;
         match sys::flags(socket, &self.name) {
-            Ok(flags) if flags & PASSES == PASSES => LinkState::Up,
+            Ok(flags) if flags & PASSES == PASSES => {
+                self.ring = match mem::replace(&mut self.ring, Ring::Never) {
+                    Ring::Later(ring) => tie(ring, &self.name),
+                    ring => ring,
+                };
+                LinkState::Up
+            }
             _ => LinkState::Down,
         }
     }
@@ -316,6 +419,20 @@ fn set_options(socket: BorrowedFd<'_>) -> io::Result<()> {
             .or_else(|_| sys::set_option(socket, libc::SOL_SOCKET, clamped, SOCKET_BUFFER_BYTES))?;
     }
     Ok(())
+}
+
+/// Ties a ring to its link if that can be now.
+fn tie(ring: TxRing, link: &str) -> Ring {
+    match ring.bind() {
+        Ok(()) => Ring::Open(ring),
+        Err(RingError::Down) => Ring::Later(ring),
+        Err(error) => without_ring(link, &error),
+    }
+}
+
+fn without_ring(link: &str, error: &RingError) -> Ring {
+    tracing::info!(link, %error, "no AF_XDP ring: small frames leave like all others");
+    Ring::Never
 }
 
 /// Keeps the kernel's stack off the link, if the kernel has the means; it says nothing there in any case.

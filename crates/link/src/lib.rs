@@ -20,8 +20,8 @@
 //! super-packets also stops a batch at a number of bytes, so that a small packet never waits behind
 //! megabytes of others.
 //!
-//! **Unsafe**: only in `sys`, which wraps the system calls that no crate of ours wraps, and in `ebpf`, which shares
-//! memory with a program in the kernel.
+//! **Unsafe**: only in `sys`, which wraps the system calls that no crate of ours wraps, and in `ebpf` and `xdp::memory`,
+//! which share memory with a program in the kernel and with the kernel.
 
 #[cfg(target_os = "linux")]
 mod af_packet;
@@ -38,10 +38,14 @@ mod pages;
 mod pcap_file;
 mod pnet_link;
 #[cfg(target_os = "linux")]
+mod rtnetlink;
+#[cfg(target_os = "linux")]
 #[allow(unsafe_code, reason = "the one module that calls the operating system directly")]
 mod sys;
 #[cfg(target_os = "linux")]
 mod vnet;
+#[cfg(target_os = "linux")]
+mod xdp;
 
 use std::io;
 use std::net::Ipv4Addr;
@@ -51,7 +55,7 @@ pub use packet::Offloads;
 use packet::{Batch, MacAddr, PacketBuf, Pool, PortBitmap};
 
 #[cfg(target_os = "linux")]
-pub use af_packet::{AfPacket, BATCH_BYTES_MAX};
+pub use af_packet::{AfPacket, BATCH_BYTES_MAX, SmallFrames};
 pub use capture::{CaptureLink, PcapLink};
 pub use doorbell::Doorbell;
 pub use faulty::{FaultCounters, Faults, FaultyLink};
@@ -146,6 +150,8 @@ pub struct LinkCounters {
     pub rx_guarded: u64,
     /// Frames sent.
     pub tx_packets: u64,
+    /// Those of them that left by a ring for small frames ([`SmallFrames::ByRing`]).
+    pub tx_by_ring: u64,
     /// Bytes sent, Ethernet headers included.
     pub tx_bytes: u64,
     /// Packets refused ([`packet::DropReason::LinkSend`]).

@@ -156,7 +156,10 @@ pub(crate) fn refuse_tagged(fd: BorrowedFd<'_>) -> io::Result<()> {
     set(fd, libc::SOL_SOCKET, libc::SO_ATTACH_FILTER, &program)
 }
 
-fn set<T>(fd: BorrowedFd<'_>, level: c_int, name: c_int, value: &T) -> io::Result<()> {
+/// Sets a socket option.
+///
+/// A pointer inside `value` has to be to what lives longer than this call.
+pub(crate) fn set<T>(fd: BorrowedFd<'_>, level: c_int, name: c_int, value: &T) -> io::Result<()> {
     let len = size_of::<T>() as socklen_t;
     // SAFETY: `value` is readable for `len` bytes; a pointer inside it (the filter program) is to a
     // local of the caller that outlives this call.

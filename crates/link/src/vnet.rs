@@ -3,7 +3,7 @@
 //! **Shape** (virtio 1.2 §5.1.6, legacy layout of 10 bytes): flags (1), gso type (1), header length (2),
 //! gso size (2), checksum start (2), checksum offset (2). **Byte order**: the machine's own.
 
-use packet::{Gso, GsoKind, Offload, PartialChecksum};
+use packet::{Gso, GsoKind, Offload, PacketBuf, PartialChecksum};
 
 use crate::ETHERNET_HEADER_LEN;
 
@@ -104,6 +104,19 @@ pub(crate) fn encode(offload: Offload, frame: &[u8]) -> Result<VnetHeader, Offlo
         set_field(&mut header, 4, gso.size);
     }
     Ok(header)
+}
+
+/// Whether a frame is a frame, no super-packet, and at most a checksum is left to do that covers it to its end.
+pub(crate) fn can_finish(packet: &PacketBuf) -> bool {
+    let (Offload { checksum, gso }, frame) = (packet.offload, packet.frame());
+    if gso.is_some() || frame.len() < ETHERNET_HEADER_LEN {
+        return false;
+    }
+    let Some(checksum) = checksum else { return true };
+    let Carried::Offloaded(transport, start) = transport_of(frame) else { return false };
+    usize::from(checksum.start) == start
+        && checksum.offset == transport.checksum_offset()
+        && headers_len(packet.offload, frame).is_ok()
 }
 
 /// Length of all headers up to the payload, which the kernel wants in one piece.

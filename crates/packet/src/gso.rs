@@ -2,7 +2,7 @@
 
 use crate::header::{ethernet, ipv4, put_u16, put_u32, seal_ipv4, tcp, u16_at, u32_at, udp};
 use crate::parse::Datagram;
-use crate::{GsoKind, L4, Offload, PacketBuf, Protocol, checksum, crc32c};
+use crate::{GsoKind, L4, Offload, PacketBuf, PartialChecksum, Protocol, checksum, crc32c};
 
 /// Completes the checksum of a frame that carries a partial one: its transport's, or that of a packet
 /// in a tunnel.
@@ -21,12 +21,21 @@ pub fn finish_checksum(packet: &mut PacketBuf, datagram: &Datagram) {
         frame[at..at + crc.len()].copy_from_slice(&crc);
         return;
     }
-    let value = match !checksum::fold(checksum::sum(&frame[covered], 0)) {
+    finish_sum(&mut frame[..covered.end], partial);
+}
+
+/// Completes an Internet checksum that covers a frame to its end.
+///
+/// # Panics
+/// If the checksum lies outside the frame.
+pub fn finish_sum(frame: &mut [u8], partial: PartialChecksum) {
+    let start = usize::from(partial.start);
+    let value = match !checksum::fold(checksum::sum(&frame[start..], 0)) {
         // Only UDP has its checksum there, and to UDP zero means none (RFC 768).
         0 if usize::from(partial.offset) == udp::CHECKSUM => 0xffff,
         value => value,
     };
-    put_u16(frame, at, value);
+    put_u16(frame, start + usize::from(partial.offset), value);
 }
 
 /// A super-packet seen as the packets it stands for.
