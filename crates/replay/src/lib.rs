@@ -15,12 +15,18 @@
 //!
 //! A replay accounts for every frame: [`Tally::violation`] says if one was lost, counted twice or kept.
 
+mod capture;
+mod cast;
 mod census;
 mod files;
+mod record;
+mod rewrite;
 mod router;
 mod run;
+mod stage;
 mod tally;
 
+pub use cast::Inside;
 pub use files::captures;
-pub use run::{Job, Replay, Side};
-pub use tally::{Run, Tally};
+pub use run::{Arrival, Clock, Job, Pace, Replay, SEED_DEFAULT, Side};
+pub use tally::{Cost, Run, Tally};
