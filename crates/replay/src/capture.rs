@@ -8,7 +8,17 @@ use anyhow::Result;
 use link::{CapturedFrame, LinkType, NotEthernet, read_frames, to_ethernet};
 use packet::LARGE_FRAME_MAX;
 
+use crate::seal::seal;
 use crate::tally::Tally;
+
+/// What is done about the checksums of a capture.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Checksums {
+    /// They stay as they were captured.
+    AsCaptured,
+    /// They become what they would have been on the wire.
+    Fixed,
+}
 
 /// The frames of a file that a router can be given.
 #[derive(Default)]
@@ -24,13 +34,16 @@ pub(crate) struct Capture {
 }
 
 impl Capture {
-    pub(crate) fn read(path: &Path) -> Result<Self> {
+    pub(crate) fn read(path: &Path, checksums: Checksums) -> Result<Self> {
         let mut capture = Self::default();
         for captured in read_frames(path)? {
             match captured {
                 Ok(captured) => capture.push(&captured),
                 Err(error) => capture.damaged = Some(error.to_string()),
             }
+        }
+        if checksums == Checksums::Fixed {
+            capture.frames.iter_mut().for_each(|(_, frame)| seal(frame));
         }
         Ok(capture)
     }

@@ -23,9 +23,11 @@ mod record;
 mod rewrite;
 mod router;
 mod run;
+mod seal;
 mod stage;
 mod tally;
 
+pub use capture::Checksums;
 pub use cast::Inside;
 pub use files::captures;
 pub use run::{Arrival, Clock, Job, Pace, Replay, SEED_DEFAULT, Side};

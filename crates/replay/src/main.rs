@@ -11,7 +11,9 @@ use config::{Config, ReportStyle};
 use link::CaptureWriter;
 use packet::DropReason;
 use quanta::Clock;
-use replay::{Arrival, Cost, Inside, Job, Pace, Replay, Run, SEED_DEFAULT, Side, Tally, captures};
+use replay::{
+    Arrival, Checksums, Cost, Inside, Job, Pace, Replay, Run, SEED_DEFAULT, Side, Tally, captures,
+};
 use serde::Serialize;
 
 /// Drive the packet path from captures, and account for every frame.
@@ -38,6 +40,9 @@ struct Arguments {
     /// stay.
     #[arg(long, value_enum, value_name = "WHO", num_args = 0..=1, require_equals = true, default_missing_value = "private")]
     rewrite: Option<Who>,
+    /// Make the checksums of captured packets right first: those that the capturing host sent are often unfinished.
+    #[arg(long)]
+    fix_checksums: bool,
     /// Whether to wait for the time at which each frame was captured.
     #[arg(long, value_enum, default_value_t = Speed::FlatOut)]
     speed: Speed,
@@ -140,6 +145,9 @@ fn replay(arguments: &Arguments) -> Result<Report> {
         unreadable: Vec::new(),
     };
     let mut replay = Replay::new(config, out).with_seed(arguments.seed);
+    if arguments.fix_checksums {
+        replay = replay.with_checksums(Checksums::Fixed);
+    }
     replay = replay.with_clock(Box::new(move || clock.raw()));
     if arguments.speed == Speed::Recorded {
         replay = replay.with_pace(recorded());

@@ -12,7 +12,7 @@ use packet::{Batch, Instant, LinkId};
 use pipeline::lan_id;
 use serde::{Serialize, Serializer};
 
-use crate::capture::Capture;
+use crate::capture::{Capture, Checksums};
 use crate::cast::Inside;
 use crate::census::{Census, rewriting_config};
 use crate::record::Recorder;
@@ -112,6 +112,7 @@ pub type Pace = Box<dyn FnMut(Duration)>;
 /// Replays captures one by one.
 pub struct Replay {
     config: Option<Config>,
+    checksums: Checksums,
     seed: u64,
     stock: Option<Stock>,
     recorder: Recorder,
@@ -124,7 +125,21 @@ impl Replay {
     #[must_use]
     pub fn new(config: Option<Config>, out: Option<CaptureWriter<Box<dyn Write>>>) -> Self {
         let recorder = Recorder::new(out);
-        Self { config, seed: SEED_DEFAULT, stock: None, recorder, clock: None, pace: None }
+        Self {
+            config,
+            checksums: Checksums::AsCaptured,
+            seed: SEED_DEFAULT,
+            stock: None,
+            recorder,
+            clock: None,
+            pace: None,
+        }
+    }
+
+    /// With captures whose checksums are treated so.
+    #[must_use]
+    pub fn with_checksums(self, checksums: Checksums) -> Self {
+        Self { checksums, ..self }
     }
 
     /// With another seed of the router's hashes and ports.
@@ -160,7 +175,7 @@ impl Replay {
     /// goes, and its run says so; likewise one whose link-layer type is not supported.
     pub fn run(&mut self, job: Job<'_>) -> Result<Run> {
         let context = || job.path.display().to_string();
-        let capture = Capture::read(job.path)?;
+        let capture = Capture::read(job.path, self.checksums)?;
         let made;
         let config = match (&self.config, job.arrival) {
             (Some(config), _) => config,

@@ -12,10 +12,11 @@ use link::{CaptureWriter, Direction, read_frames};
 use packet::DropReason;
 use pcap_file::DataLink;
 use pcap_file::pcap::{PcapHeader, PcapPacket, PcapWriter};
-use pcap_file::pcapng::blocks::enhanced_packet::EnhancedPacketOption;
-use pcap_file::pcapng::{Block, PcapNgReader};
 use serde_json::Value;
+use support::commented;
 use tempfile::TempDir;
+
+mod support;
 
 const HOST: [u8; 4] = [192, 168, 1, 7];
 const SERVER: [u8; 4] = [203, 0, 113, 80];
@@ -191,21 +192,6 @@ fn two_replays_are_equal_and_loops_meet_the_flows_of_the_first() {
         (&looped["total"]["frames"], &looped["total"]["flows_opened"]),
         (&60.into(), &2.into())
     );
-}
-
-/// The frames of a pcapng file with their comments.
-fn commented(path: &Path) -> Vec<(Vec<u8>, String)> {
-    let mut reader = PcapNgReader::new(File::open(path).unwrap()).unwrap();
-    let mut frames = Vec::new();
-    while let Some(block) = reader.next_block() {
-        let Block::EnhancedPacket(packet) = block.unwrap() else { continue };
-        let comment = packet.options.iter().find_map(|option| match option {
-            EnhancedPacketOption::Comment(comment) => Some(comment.to_string()),
-            _ => None,
-        });
-        frames.push((packet.data.to_vec(), comment.unwrap()));
-    }
-    frames
 }
 
 fn source_of(frame: &[u8]) -> [u8; 4] {
