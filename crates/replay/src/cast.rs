@@ -425,3 +425,169 @@ impl<'a> Housing<'a> {
 fn is_private(address: Ipv4Addr) -> bool {
     address.is_private() || address.is_link_local() || address.is_loopback()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use etherparse::PacketBuilder;
+
+    const HOME: [u8; 4] = [192, 168, 1, 7];
+    const SERVER: [u8; 4] = [203, 0, 113, 80];
+    const HOME_MAC: [u8; 6] = [2, 0, 0, 0, 0, 7];
+    const GATEWAY_MAC: [u8; 6] = [2, 0, 0, 0, 0, 1];
+
+    fn mac_of(address: [u8; 4]) -> [u8; 6] {
+        if address == SERVER { GATEWAY_MAC } else { HOME_MAC }
+    }
+
+    fn udp(from: ([u8; 4], u16), to: ([u8; 4], u16)) -> Vec<u8> {
+        let mut frame = Vec::new();
+        PacketBuilder::ethernet2(mac_of(from.0), mac_of(to.0))
+            .ipv4(from.0, to.0, 64)
+            .udp(from.1, to.1)
+            .write(&mut frame, b"x")
+            .unwrap();
+        frame
+    }
+
+    fn syn_ack(from: ([u8; 4], u16), to: ([u8; 4], u16)) -> Vec<u8> {
+        let mut frame = Vec::new();
+        PacketBuilder::ethernet2(mac_of(from.0), mac_of(to.0))
+            .ipv4(from.0, to.0, 64)
+            .tcp(from.1, to.1, 1, 1)
+            .syn()
+            .ack(2)
+            .write(&mut frame, b"")
+            .unwrap();
+        frame
+    }
+
+    fn arp_reply(sender: ([u8; 4], [u8; 6]), target: [u8; 4]) -> Vec<u8> {
+        let mut frame = [&HOME_MAC[..], &sender.1, &[8, 6, 0, 1, 8, 0, 6, 4, 0, 2]].concat();
+        for part in [&sender.1[..], &sender.0, &HOME_MAC, &target] {
+            frame.extend_from_slice(part);
+        }
+        frame
+    }
+
+    fn cast_on(lan: &str, inside: Inside, frames: &[Vec<u8>]) -> Cast {
+        let lan: Ipv4Net = lan.parse().unwrap();
+        let is_taken = |address| lan.contains(&address);
+        let frames = frames.iter().map(Vec::as_slice);
+        Cast::of(frames, inside, &Theatre { lan, is_taken: &is_taken })
+    }
+
+    fn cast(inside: Inside, frames: &[Vec<u8>]) -> Cast {
+        cast_on("10.0.0.2/24", inside, frames)
+    }
+
+    fn inside(last: u8) -> Role {
+        Role::Inside([10, 0, 0, last].into())
+    }
+
+    fn outside(address: [u8; 4]) -> Role {
+        Role::Outside(address.into())
+    }
+
+    fn roles<const N: usize>(cast: &Cast, addresses: [[u8; 4]; N]) -> [Role; N] {
+        addresses.map(|address| cast.role(address.into()))
+    }
+
+    #[test]
+    fn the_private_address_is_inside_and_who_has_a_public_one_keeps_it() {
+        let cast = cast(Inside::Private, &[udp((SERVER, 5000), (HOME, 6000))]);
+        assert_eq!(roles(&cast, [HOME, SERVER]), [inside(1), outside(SERVER)]);
+    }
+
+    #[test]
+    fn the_client_is_inside_if_addresses_do_not_tell_or_it_is_asked_for() {
+        let other = [192, 168, 1, 9];
+        let substitute = outside([11, 0, 0, 1]);
+        let cases = [
+            (
+                Inside::Private,
+                udp((HOME, 5000), ([9, 9, 9, 9], 6000)),
+                [9, 9, 9, 9],
+                outside([9, 9, 9, 9]),
+            ),
+            (Inside::Private, udp((HOME, 5000), (other, 6000)), other, outside(other)),
+            (Inside::Private, udp((other, 53), (HOME, 6000)), other, outside(other)),
+            (Inside::Private, syn_ack((other, 8080), (HOME, 6000)), other, outside(other)),
+            (Inside::Client, udp((HOME, 5000), ([10, 0, 0, 8], 53)), [10, 0, 0, 8], substitute),
+        ];
+        for (inside_is, frame, server, role) in cases {
+            let cast = cast(inside_is, &[frame]);
+            assert_eq!(roles(&cast, [HOME, server]), [inside(1), role]);
+        }
+        let asked = cast(Inside::Client, &[udp((SERVER, 5000), (HOME, 6000))]);
+        assert_eq!(roles(&asked, [SERVER, HOME]), [inside(1), outside(HOME)]);
+    }
+
+    #[test]
+    fn hosts_move_in_by_the_order_of_the_capture_and_not_where_the_router_lives() {
+        let others = [[192, 168, 1, 9], [192, 168, 1, 8]];
+        let frames = [
+            udp((HOME, 5000), (SERVER, 6000)),
+            udp((SERVER, 6000), (HOME, 5000)),
+            udp((others[0], 5000), (SERVER, 6000)),
+            udp((others[1], 5000), (others[0], 6000)),
+        ];
+        let cast = cast(Inside::Private, &frames);
+        let [first, second, third] = roles(&cast, [HOME, others[0], others[1]]);
+        assert_eq!([first, second], [inside(1), inside(3)]);
+        assert_eq!(third, outside(others[1]), "whom an inside host speaks to is beyond the router");
+        let sides: Vec<_> = frames.iter().map(|frame| cast.side_of(frame).unwrap()).collect();
+        assert_eq!(sides, [Side::Lan, Side::Wan, Side::Lan, Side::Wan]);
+    }
+
+    #[test]
+    fn a_full_lan_leaves_hosts_without_a_part() {
+        let frames: Vec<_> =
+            (7..10).map(|last| udp(([192, 168, 1, last], 5000), (SERVER, 6000))).collect();
+        let cast = cast_on("10.0.0.1/30", Inside::Private, &frames);
+        let sides = frames.iter().map(|frame| cast.side_of(frame)).collect::<Vec<_>>();
+        assert_eq!(sides, [Ok(Side::Lan), Err(UNHOUSED), Err(UNHOUSED)]);
+    }
+
+    #[test]
+    fn the_router_of_then_is_known_by_its_station_and_does_not_appear() {
+        let gateway = [192, 168, 1, 1];
+        let frames = [
+            udp((HOME, 5000), (SERVER, 6000)),
+            udp((SERVER, 6000), (HOME, 5000)),
+            arp_reply((gateway, GATEWAY_MAC), HOME),
+            arp_reply(([192, 168, 1, 5], [2, 0, 0, 0, 0, 5]), HOME),
+            [&HOME_MAC[..], &GATEWAY_MAC, &[0x86, 0xdd]].concat(),
+        ];
+        let cast = cast(Inside::Private, &frames);
+        assert_eq!(roles(&cast, [gateway, [192, 168, 1, 5]]), [Role::Router, inside(3)]);
+        assert_eq!(cast.side_of(&frames[2]), Err(OF_ROUTER));
+        assert_eq!(cast.side_of(&frames[3]), Ok(Side::Lan));
+        assert_eq!(cast.side_of(&frames[4]), Ok(Side::Wan), "what can't be read, by its station");
+    }
+
+    #[test]
+    fn an_address_that_speaks_to_itself_has_two_parts() {
+        let own = [127, 0, 0, 1];
+        let (question, answer) = (udp((own, 5000), (own, 53)), udp((own, 53), (own, 5000)));
+        let cast = cast(Inside::Private, &[question.clone(), answer.clone()]);
+        assert_eq!(
+            (cast.side_of(&question), cast.side_of(&answer)),
+            (Ok(Side::Lan), Ok(Side::Wan))
+        );
+        let end = |port| Endpoint::new(own.into(), port);
+        let [client, server] = cast.pair_of(Protocol::Udp, end(5000), end(53));
+        assert_eq!([client, server], [inside(1), outside([11, 0, 0, 1])]);
+        assert_eq!(cast.pair_of(Protocol::Udp, end(53), end(5000)), [server, client]);
+    }
+
+    #[test]
+    fn groups_are_nobody_unless_they_answer() {
+        let group = [239, 1, 2, 3];
+        let asked = udp((HOME, 5000), (group, 6000));
+        let unanswered = cast(Inside::Private, std::slice::from_ref(&asked));
+        assert_eq!(roles(&unanswered, [HOME, group]), [inside(1), Role::Nobody(group.into())]);
+        let answered = cast(Inside::Private, &[asked, udp((group, 6000), (HOME, 5000))]);
+        assert_eq!(roles(&answered, [HOME, group]), [inside(1), outside(group)]);
+    }
+}

@@ -156,3 +156,152 @@ fn replace_u32(frame: &mut [u8], at: usize, new: u32) -> Delta {
     put_u32(frame, at, new);
     Delta::long(old, new)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use etherparse::PacketBuilder;
+    use packet::{Offload, Parsed, parse};
+
+    type Ends = ([u8; 4], u16, [u8; 4], u16);
+
+    const BEFORE: Ends = ([192, 168, 1, 7], 40_000, [203, 0, 113, 80], 443);
+    const AFTER: Ends = ([10, 0, 255, 254], 65_535, [11, 0, 0, 1], 1);
+
+    fn endpoints((source, from, destination, to): Ends) -> (Endpoint, Endpoint) {
+        (Endpoint::new(source.into(), from), Endpoint::new(destination.into(), to))
+    }
+
+    fn builder(
+        (source, _, destination, _): Ends,
+    ) -> etherparse::PacketBuilderStep<etherparse::IpHeaders> {
+        PacketBuilder::ethernet2([2; 6], [4; 6]).ipv4(source, destination, 64)
+    }
+
+    fn tcp_frame(ends: Ends) -> Vec<u8> {
+        let mut frame = Vec::new();
+        builder(ends).tcp(ends.1, ends.3, 7, 8).ack(9).write(&mut frame, b"odd").unwrap();
+        frame
+    }
+
+    fn udp_frame(ends: Ends, payload: &[u8]) -> Vec<u8> {
+        let mut frame = Vec::new();
+        builder(ends).udp(ends.1, ends.3).write(&mut frame, payload).unwrap();
+        frame
+    }
+
+    fn echo(ends: Ends, id: u16) -> Vec<u8> {
+        let mut frame = Vec::new();
+        builder(ends).icmpv4_echo_request(id, 3).write(&mut frame, b"odd").unwrap();
+        frame
+    }
+
+    /// An error of `router` about what it was sent.
+    fn unreachable(router: [u8; 4], about: &[u8]) -> Vec<u8> {
+        let mut frame = Vec::new();
+        let to = *about[26..30].first_chunk::<4>().unwrap();
+        let kind = etherparse::icmpv4::DestUnreachableHeader::Host;
+        builder((router, 0, to, 0))
+            .icmpv4(etherparse::Icmpv4Type::DestinationUnreachable(kind))
+            .write(&mut frame, &about[14..])
+            .unwrap();
+        frame
+    }
+
+    fn parsed(frame: &[u8]) -> Datagram {
+        match parse(frame, Offload::NONE) {
+            Ok(Parsed::Ipv4(datagram)) => datagram,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn rewritten(mut frame: Vec<u8>, ends: Ends) -> Vec<u8> {
+        let (from, to) = endpoints(ends);
+        let before = parsed(&frame);
+        datagram(&mut frame, &before, from, to);
+        frame
+    }
+
+    #[test]
+    fn a_packet_becomes_what_it_would_have_been_between_the_others() {
+        assert_eq!(rewritten(tcp_frame(BEFORE), AFTER), tcp_frame(AFTER));
+        assert_eq!(rewritten(udp_frame(BEFORE, b"odd"), AFTER), udp_frame(AFTER, b"odd"));
+        assert_eq!(rewritten(echo(BEFORE, 5), AFTER), echo(AFTER, 65_535));
+    }
+
+    #[test]
+    fn a_wrong_checksum_stays_wrong_and_none_stays_none() {
+        for checksum in [0x1234, 0] {
+            let mut frame = udp_frame(BEFORE, b"odd");
+            put_u16(&mut frame, 40, checksum);
+            let there = rewritten(frame.clone(), AFTER);
+            assert_ne!(there, udp_frame(AFTER, b"odd"));
+            assert_eq!(u16_at(&there, 40) == 0, checksum == 0);
+            assert_eq!(rewritten(there, BEFORE), frame);
+        }
+    }
+
+    #[test]
+    fn an_error_is_about_the_packet_that_the_others_sent() {
+        let (router, other_router) = ([203, 0, 113, 1], [11, 0, 0, 9]);
+        let cases = [
+            (tcp_frame(BEFORE), tcp_frame(AFTER), endpoints(AFTER)),
+            (udp_frame(BEFORE, b"odd"), udp_frame(AFTER, b"odd"), endpoints(AFTER)),
+            (echo(BEFORE, 5), echo(AFTER, 6), endpoints((AFTER.0, 6, AFTER.2, 0))),
+        ];
+        for (before, after, inner) in cases {
+            let mut frame = unreachable(router, &before);
+            let datagram = parsed(&frame);
+            let embedded = packet::icmp::embedded(&frame, &datagram).unwrap();
+            let outer = (other_router.into(), AFTER.0.into());
+            error(&mut frame, &datagram, &embedded, outer, inner);
+            assert_eq!(frame, unreachable(other_router, &after));
+        }
+    }
+
+    #[test]
+    fn an_error_that_quotes_eight_bytes_has_right_checksums() {
+        let quote = &tcp_frame(BEFORE)[..14 + 28];
+        let mut frame = unreachable([203, 0, 113, 1], quote);
+        let datagram = parsed(&frame);
+        let embedded = packet::icmp::embedded(&frame, &datagram).unwrap();
+        let outer = ([11, 0, 0, 9].into(), AFTER.0.into());
+        error(&mut frame, &datagram, &embedded, outer, endpoints(AFTER));
+        // Reading them checks the message's sum and that of the header in it.
+        let again = packet::icmp::embedded(&frame, &parsed(&frame)).unwrap();
+        assert_eq!((again.source, again.destination), endpoints(AFTER));
+    }
+
+    #[test]
+    fn the_parts_of_a_packet_make_up_the_packet_between_the_others() {
+        let (before, after) = (udp_frame(BEFORE, &[7; 100]), udp_frame(AFTER, &[7; 100]));
+        let (from, to) = endpoints(AFTER);
+        for (begin, end, flags) in [(0, 48, ipv4::MORE_FRAGMENTS), (48, 108, 6)] {
+            let mut part = before[..34].to_vec();
+            put_u16(&mut part, 14 + ipv4::TOTAL_LENGTH, 20 + (end - begin) as u16);
+            put_u16(&mut part, 14 + ipv4::FRAGMENT, flags);
+            packet::header::seal_ipv4(&mut part, 14, 20);
+            part.extend_from_slice(&before[34 + begin..34 + end]);
+            let Ok(Parsed::Fragment(read)) = parse(&part, Offload::NONE) else { panic!() };
+            fragment(&mut part, &read, from, to);
+            assert_eq!(part[34..], after[34 + begin..34 + end]);
+            assert_eq!(checksum::of(&part[14..34]), 0);
+        }
+    }
+
+    #[test]
+    fn a_station_that_a_question_leaves_open_stays_open() {
+        let mut frame = [&[0xff; 6][..], &[2; 6], &[8, 6, 0, 1, 8, 0, 6, 4, 0, 1]].concat();
+        frame.extend_from_slice(&[[2; 10].as_slice(), &[0; 6], &[9; 4]].concat());
+        let (sender, target) =
+            ((MacAddr([6; 6]), [10, 0, 0, 1].into()), (MacAddr([8; 6]), [10, 0, 0, 2].into()));
+        arp(&mut frame, sender, target);
+        let Ok(Parsed::Arp(read)) = parse(&frame, Offload::NONE) else { panic!() };
+        assert_eq!(((read.sender_mac, read.sender), read.target), (sender, target.1));
+        assert_eq!(read.target_mac, MacAddr::ZERO);
+        frame[32] = 1;
+        arp(&mut frame, sender, target);
+        let Ok(Parsed::Arp(read)) = parse(&frame, Offload::NONE) else { panic!() };
+        assert_eq!((read.target_mac, read.target), target);
+    }
+}
