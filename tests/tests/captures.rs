@@ -5,7 +5,7 @@
 
 use std::path::PathBuf;
 
-use replay::{Job, Replay, Side, Tally, captures};
+use replay::{Arrival, Job, Replay, Side, Tally, captures};
 
 fn folder() -> Option<PathBuf> {
     let beside = concat!(env!("CARGO_MANIFEST_DIR"), "/../../shared/captures");
@@ -24,7 +24,7 @@ fn every_frame_of_every_capture_is_accounted_for_from_both_sides() {
     let mut total = Tally::default();
     for path in captures(&[folder]).expect("the folder can be read") {
         for from in [Side::Lan, Side::Wan] {
-            let run = replay.run(Job { path: &path, from, loops: 2 });
+            let run = replay.run(Job { path: &path, arrival: Arrival::All(from), loops: 2 });
             let run = run.unwrap_or_else(|error| panic!("{error:#}"));
             assert_eq!(run.tally.violation(), None, "{} from {from}", path.display());
             total.add(&run.tally);

@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use packet::{Batch, LinkId, MacAddr, PacketBuf, Pool};
 
-use crate::pcap_file::{CaptureWriter, Direction, Frames, read_frames, to_ethernet};
+use crate::encapsulation::to_ethernet;
+use crate::pcap_file::{CaptureWriter, Direction, Frames, read_frames};
 use crate::{CaptureError, Link, LinkCounters, LinkState, Offloads, SendReport};
 
 /// MTU of a [`PcapLink`]: captures hold super-packets and jumbo frames, and nothing is really sent.
@@ -236,7 +237,8 @@ impl<L: Link, W: Write + Send> Link for CaptureLink<L, W> {
 #[cfg(not(loom))]
 mod tests {
     use super::*;
-    use crate::pcap_file::{CapturedFrame, LinkType};
+    use crate::encapsulation::LinkType;
+    use crate::pcap_file::CapturedFrame;
     use crate::{MemoryEnd, MemoryLink};
     use pcap_file::DataLink;
     use pcap_file::pcap::{PcapHeader, PcapPacket, PcapWriter};

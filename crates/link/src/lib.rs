@@ -30,6 +30,7 @@ mod doorbell;
 #[cfg(target_os = "linux")]
 #[allow(unsafe_code, reason = "loads programs into the kernel and shares memory with one")]
 mod ebpf;
+mod encapsulation;
 mod faulty;
 mod interfaces;
 mod memory;
@@ -58,14 +59,12 @@ use packet::{Batch, MacAddr, PacketBuf, Pool, PortBitmap};
 pub use af_packet::{AfPacket, BATCH_BYTES_MAX, SmallFrames};
 pub use capture::{CaptureLink, PcapLink};
 pub use doorbell::Doorbell;
+pub use encapsulation::{LinkType, NotEthernet, to_ethernet};
 pub use faulty::{FaultCounters, Faults, FaultyLink};
 pub use interfaces::{Interface, OpenError, interfaces};
 pub use memory::{MemoryEnd, MemoryLink};
 pub use pages::prefer_large_pages;
-pub use pcap_file::{
-    CaptureError, CaptureWriter, CapturedFrame, Direction, Frames, LinkType, NotEthernet,
-    read_frames, to_ethernet,
-};
+pub use pcap_file::{CaptureError, CaptureWriter, CapturedFrame, Direction, Frames, read_frames};
 pub use pnet_link::PnetLink;
 
 /// Length of an Ethernet header, which an MTU does not count.

@@ -6,7 +6,6 @@ use std::io::{self, Read, Seek, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use packet::MacAddr;
 use pcap_file::pcap::PcapReader;
 use pcap_file::pcapng::blocks::enhanced_packet::{EnhancedPacketBlock, EnhancedPacketOption};
 use pcap_file::pcapng::blocks::interface_description::{
@@ -14,6 +13,8 @@ use pcap_file::pcapng::blocks::interface_description::{
 };
 use pcap_file::pcapng::{Block, PcapNgBlock, PcapNgReader, PcapNgWriter};
 use pcap_file::{DataLink, PcapError, TsResolution};
+
+use crate::encapsulation::LinkType;
 
 /// First four bytes of a pcapng file: the type of a section header block.
 const PCAPNG_MAGIC: [u8; 4] = [0x0a, 0x0d, 0x0d, 0x0a];
@@ -23,15 +24,6 @@ const PCAPNG_RESOLUTION_DEFAULT: u8 = 6;
 
 /// Resolution that we write: nanoseconds.
 const PCAPNG_RESOLUTION_WRITTEN: u8 = 9;
-
-/// The MAC addresses of frames that were captured without an Ethernet header (locally administered).
-const MADE_UP_SOURCE: MacAddr = MacAddr([0x02, 0, 0x5e, 0, 0, 1]);
-const MADE_UP_DESTINATION: MacAddr = MacAddr([0x02, 0, 0x5e, 0, 0, 2]);
-
-const ETHERTYPE_IPV4: u16 = 0x0800;
-const ETHERTYPE_IPV6: u16 = 0x86dd;
-/// Smaller values of the field are lengths (IEEE 802.3 §3.2.6).
-const ETHERTYPE_MIN: u16 = 0x0600;
 
 /// Why a capture file can't be read on.
 #[derive(Debug, thiserror::Error)]
@@ -54,15 +46,6 @@ pub enum CaptureError {
         /// What is wrong.
         source: PcapError,
     },
-}
-
-/// The number of a link-layer type in the registry of the pcap formats.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct LinkType(pub u32);
-
-impl LinkType {
-    /// Ethernet frames.
-    pub const ETHERNET: LinkType = LinkType(1);
 }
 
 /// A frame as it was captured.
@@ -193,67 +176,6 @@ fn timestamp(interface: &InterfaceDescriptionBlock<'_>, ticks: u64) -> Duration 
         .map_or(0, |(nanos, per_second)| nanos / per_second);
     let seconds = u64::try_from(nanos / 1_000_000_000).unwrap_or(u64::MAX);
     Duration::new(seconds.saturating_add(offset), (nanos % 1_000_000_000) as u32)
-}
-
-/// Why a captured frame can't be turned into an Ethernet frame.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum NotEthernet {
-    /// The link-layer type is none that carries IP in a way we know.
-    #[error("link-layer type {} is not supported", .0.0)]
-    LinkType(LinkType),
-    /// The link-layer type is known, but this frame carries neither IP nor anything with an EtherType.
-    #[error("the frame of link-layer type {} carries no IP", .0.0)]
-    Payload(LinkType),
-}
-
-/// Writes a captured frame into `frame` as an Ethernet frame.
-///
-/// Raw IP (12, 14, 101, 228, 229), BSD loopback (0, 108) and Linux cooked captures (113, 276) get an
-/// Ethernet header with made-up MAC addresses.
-///
-/// # Errors
-/// If that can't be done; `frame` is then empty.
-pub fn to_ethernet(
-    link_type: LinkType,
-    data: &[u8],
-    frame: &mut Vec<u8>,
-) -> Result<(), NotEthernet> {
-    frame.clear();
-    let payload = match link_type.0 {
-        1 => {
-            frame.extend_from_slice(data);
-            return Ok(());
-        }
-        12 | 14 | 101 | 228 | 229 => ip_payload(data),
-        // The address family's number and byte order are those of the machine that captured; all that
-        // matters is which version of IP follows.
-        0 | 108 => data.get(4..).and_then(ip_payload),
-        113 => cooked_payload(data, 14, 16),
-        276 => cooked_payload(data, 0, 20),
-        _ => return Err(NotEthernet::LinkType(link_type)),
-    };
-    let (ethertype, payload) = payload.ok_or(NotEthernet::Payload(link_type))?;
-    frame.extend_from_slice(&MADE_UP_DESTINATION.0);
-    frame.extend_from_slice(&MADE_UP_SOURCE.0);
-    frame.extend_from_slice(&ethertype.to_be_bytes());
-    frame.extend_from_slice(payload);
-    Ok(())
-}
-
-/// A packet and the EtherType that its version field says.
-fn ip_payload(data: &[u8]) -> Option<(u16, &[u8])> {
-    match data.first()? >> 4 {
-        4 => Some((ETHERTYPE_IPV4, data)),
-        6 => Some((ETHERTYPE_IPV6, data)),
-        _ => None,
-    }
-}
-
-/// What follows a cooked header of `header_len` bytes with its protocol at `protocol_at`.
-fn cooked_payload(data: &[u8], protocol_at: usize, header_len: usize) -> Option<(u16, &[u8])> {
-    let payload = data.get(header_len..)?;
-    let ethertype = u16::from_be_bytes([data[protocol_at], data[protocol_at + 1]]);
-    (ethertype >= ETHERTYPE_MIN).then_some((ethertype, payload))
 }
 
 /// Which way a frame went.
@@ -440,51 +362,5 @@ mod tests {
         file.as_file().set_len(len - 10).unwrap();
         let read: Vec<_> = read_frames(file.path()).unwrap().collect();
         assert_eq!(read.iter().map(Result::is_ok).collect::<Vec<_>>(), [true, true, false]);
-    }
-
-    #[test]
-    fn frames_without_an_ethernet_header_get_one() {
-        let (ipv4, ipv6) = ([0x45u8; 20], [0x60u8; 40]);
-        let join = |header: &[u8], packet: &[u8]| [header, packet].concat();
-        let mut sll = [0u8; 16];
-        sll[14..].copy_from_slice(&[0x08, 0x06]);
-        let mut sll2 = [0u8; 20];
-        sll2[..2].copy_from_slice(&[0x86, 0xdd]);
-        let cases: [(u32, Vec<u8>, u16, usize); 6] = [
-            (101, ipv4.to_vec(), ETHERTYPE_IPV4, 20),
-            (12, ipv6.to_vec(), ETHERTYPE_IPV6, 40),
-            (0, join(&[2, 0, 0, 0], &ipv4), ETHERTYPE_IPV4, 20),
-            (108, join(&[0, 0, 0, 24], &ipv6), ETHERTYPE_IPV6, 40),
-            (113, join(&sll, &[1; 28]), 0x0806, 28),
-            (276, join(&sll2, &ipv6), ETHERTYPE_IPV6, 40),
-        ];
-        for (link_type, data, ethertype, payload_len) in cases {
-            let mut frame = vec![9; 3];
-            to_ethernet(LinkType(link_type), &data, &mut frame).unwrap();
-            assert_eq!(frame[12..14], ethertype.to_be_bytes(), "{link_type}");
-            assert_eq!(frame.len(), 14 + payload_len);
-            assert!(data.ends_with(&frame[14..]));
-        }
-    }
-
-    #[test]
-    fn an_ethernet_frame_stays_as_it_is() {
-        let mut frame = Vec::new();
-        to_ethernet(LinkType::ETHERNET, &[1, 2, 3], &mut frame).unwrap();
-        assert_eq!(frame, [1, 2, 3]);
-    }
-
-    #[test]
-    fn what_carries_no_ip_is_refused_with_its_link_type() {
-        let mut frame = Vec::new();
-        let wifi = LinkType(105);
-        assert_eq!(to_ethernet(wifi, &[0; 64], &mut frame), Err(NotEthernet::LinkType(wifi)));
-        for (link_type, data) in [(101, &[0u8; 20][..]), (101, &[]), (0, &[2, 0]), (113, &[0; 16])]
-        {
-            let link_type = LinkType(link_type);
-            let refused = to_ethernet(link_type, data, &mut frame);
-            assert_eq!(refused, Err(NotEthernet::Payload(link_type)));
-            assert!(frame.is_empty());
-        }
     }
 }

@@ -21,7 +21,13 @@ pub(crate) struct Census {
 }
 
 impl Census {
-    pub(crate) fn count(&mut self, frame: &[u8]) {
+    pub(crate) fn of<'a>(frames: impl Iterator<Item = &'a [u8]>) -> Self {
+        let mut census = Self::default();
+        frames.for_each(|frame| census.count(frame));
+        census
+    }
+
+    fn count(&mut self, frame: &[u8]) {
         let (source, destination) = match parse(frame, Offload::NONE) {
             Ok(Parsed::Ipv4(datagram)) => (datagram.source.address, datagram.destination.address),
             Ok(Parsed::Fragment(fragment)) => (fragment.source, fragment.destination),
@@ -72,10 +78,19 @@ fn neighbour(address: Ipv4Addr, last: u8) -> Ipv4Addr {
     Ipv4Addr::new(a, b, c, if d == last { last - 1 } else { last })
 }
 
-fn text(side: Side, lan: Ipv4Addr, wan: Ipv4Addr) -> String {
-    let (router, host) = (neighbour(lan, 254), neighbour(lan, 10));
+/// A configuration for a capture whose hosts are given addresses anyway: its LAN has room for many.
+pub(crate) fn rewriting_config() -> Result<Config> {
+    let text = links((LANS[0], 16), WANS[0]);
+    config::parse("the configuration made for rewriting", &text)
+        .ok()
+        .context("the configuration made for rewriting is none")
+}
+
+/// A router between a LAN and a WAN.
+fn links((lan, lan_prefix): (Ipv4Addr, u8), wan: Ipv4Addr) -> String {
+    let router = neighbour(lan, 254);
     let gateway = neighbour(wan, 254);
-    let links = format!(
+    format!(
         r#"
 [wan]
 link = "wan0"
@@ -87,10 +102,15 @@ gateway = "{gateway}"
 [[lan]]
 name = "lan"
 link = "lan0"
-address = "{router}/24"
+address = "{router}/{lan_prefix}"
 filtering = "endpoint-independent"
 "#
-    );
+    )
+}
+
+fn text(side: Side, lan: Ipv4Addr, wan: Ipv4Addr) -> String {
+    let links = links((lan, 24), wan);
+    let host = neighbour(lan, 10);
     // What arrives from outside is to go somewhere; the ports of DHCP and below stay the router's.
     let forward =
         format!("[[forward]]\nprotocol = \"both\"\nport = \"69-65535\"\nto = \"{host}\"\n");

@@ -6,15 +6,19 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use config::Config;
+use flow_table::Participant;
 use forwarding::{
     ARP_FRAME_LEN, ArpMachine, ArpMessage, ArpOperation, LinkConfig, Resolution, WaitingFrame,
 };
 use ipnet::Ipv4Net;
-use nat::Tables;
-use packet::{BATCH_MAX, Batch, Instant, LinkId, MacAddr, Offload, Offloads, PacketBuf, Pool};
+use nat::{SessionKey, Tables};
+use packet::{
+    BATCH_MAX, Batch, Endpoint, FlowKey, Instant, LinkId, MacAddr, Offload, Offloads, PacketBuf,
+    Pool,
+};
 use pipeline::{
     Counters, Egress, EgressLink, Inject, LinkFacts, PolicyState, Punted, Rings, Runtime, Shapers,
-    Snapshot, WanAddress, Worker, configured_forwards, lan_id,
+    Snapshot, Verdict, WanAddress, Worker, configured_forwards, lan_id,
 };
 
 /// Receive buffers: one batch, and one that is being answered.
@@ -22,9 +26,6 @@ const LARGE_BUFFERS: usize = 2 * BATCH_MAX;
 
 /// Sessions, unless the configuration says how many.
 const SESSIONS_DEFAULT: usize = 16_384;
-
-/// A secret in real life; here what makes two replays equal.
-const SEED: u64 = 0x7265_706c_6179;
 
 /// MTU of every link: that of Ethernet.
 const MTU: u16 = 1500;
@@ -55,6 +56,7 @@ impl Stock {
 pub(crate) struct Router {
     snapshot: Snapshot,
     worker: Worker,
+    observer: Participant,
     stock: Stock,
     arp: ArpMachine,
     pub(crate) counters: Arc<Counters>,
@@ -64,8 +66,17 @@ pub(crate) struct Router {
     pub(crate) again: u64,
 }
 
+/// What happens to a frame.
+pub(crate) enum Event<'a> {
+    /// A verdict on one that waited for its neighbour, and how it arrived.
+    Judged(LinkId, &'a [u8], Verdict),
+    /// It leaves.
+    Sent(&'a PacketBuf),
+}
+
 impl Router {
-    pub(crate) fn new(config: &Config, mut stock: Stock, now: Instant) -> Result<Self> {
+    /// Makes a router; `seed` is a secret in real life, and here what makes two replays equal.
+    pub(crate) fn new(config: &Config, mut stock: Stock, seed: u64, now: Instant) -> Result<Self> {
         let names = std::iter::once(&config.wan.link).chain(config.lans.iter().map(|l| &l.link));
         let facts = names.enumerate().map(|(index, name)| LinkFacts {
             name: name.clone(),
@@ -83,14 +94,15 @@ impl Router {
         let snapshot = Snapshot::build(config, &runtime).context("forwards")?;
         let arp = ArpMachine::new(arp_links(config, &runtime), now);
         let sessions = config.nat.sessions_max.unwrap_or(SESSIONS_DEFAULT);
-        let (tables, engines) = Tables::new(sessions, 1, SEED);
+        let (tables, engines) = Tables::new(sessions, 1, seed);
+        let observer = tables.domain().participant()?;
         let engine = engines.into_iter().next().context("an engine")?;
         let rings = Arc::clone(&stock.rings);
         let worker = Worker::new(engine, arp.neighbours(), rings)?;
         stock.egress.replace_shapers(Shapers::of(config, now));
         let links = runtime.links.len() as u8;
         let counters = worker.counters();
-        Ok(Self { snapshot, worker, stock, arp, counters, tables, links, again: 0 })
+        Ok(Self { snapshot, worker, observer, stock, arp, counters, tables, links, again: 0 })
     }
 
     /// The buffers, for the next router.
@@ -110,24 +122,44 @@ impl Router {
         self.stock.egress.large_pool()
     }
 
-    /// Takes a batch all the way through; `sent` sees each frame that leaves.
-    pub(crate) fn receive(
-        &mut self,
-        batch: &mut Batch,
-        now: Instant,
-        sent: &mut impl FnMut(&Self, &PacketBuf),
-    ) {
-        self.worker.receive(batch, &mut self.stock.egress, &self.snapshot, now);
-        self.resolve(now);
-        self.worker.expire(&self.snapshot, now);
-        self.send(now, sent);
+    pub(crate) fn snapshot(&self) -> &Snapshot {
+        &self.snapshot
     }
 
-    /// Sends what still waits in a shaper, at the times when it is due.
-    pub(crate) fn drain(&mut self, mut now: Instant, sent: &mut impl FnMut(&Self, &PacketBuf)) {
-        while let Some(due) = self.stock.egress.poll_timeout(now) {
+    /// The external endpoint of a flow that began inside, if there is a session.
+    pub(crate) fn external_of(&mut self, key: FlowKey) -> Option<Endpoint> {
+        let pass = self.observer.pass();
+        let hit = self.tables.sessions().lookup(&pass, &SessionKey(key))?;
+        Some(hit.value().source())
+    }
+
+    /// Takes a batch from its link into the egress: the packet path itself.
+    pub(crate) fn judge(&mut self, batch: &mut Batch, now: Instant) {
+        self.worker.receive(batch, &mut self.stock.egress, &self.snapshot, now);
+    }
+
+    /// The verdicts on the batch judged last, in its order.
+    pub(crate) fn verdicts(&self) -> &[Verdict] {
+        self.worker.verdicts()
+    }
+
+    /// Does what is to be done after a batch: neighbours answer, sessions expire, frames leave.
+    pub(crate) fn settle(&mut self, now: Instant, see: &mut impl FnMut(&Self, Event<'_>)) {
+        self.resolve(now, see);
+        self.worker.expire(&self.snapshot, now);
+        self.send(now, see);
+    }
+
+    /// Sends what a shaper releases before `end`, at the times when it is due.
+    pub(crate) fn advance(
+        &mut self,
+        mut now: Instant,
+        end: Instant,
+        see: &mut impl FnMut(&Self, Instant, Event<'_>),
+    ) {
+        while let Some(due) = self.stock.egress.poll_timeout(now).filter(|due| *due < end) {
             now = due;
-            self.send(now, sent);
+            self.send(now, &mut |router, event| see(router, due, event));
         }
     }
 
@@ -138,7 +170,7 @@ impl Router {
 
     /// Ends every punted frame but those that wait for a neighbour: they come back as soon as it answers, which it
     /// does at once, and may then wait for another.
-    fn resolve(&mut self, now: Instant) {
+    fn resolve(&mut self, now: Instant, see: &mut impl FnMut(&Self, Event<'_>)) {
         if self.arp.poll_timeout().is_some_and(|due| due <= now) {
             self.arp.handle_timeout(now);
             self.answer(now);
@@ -154,7 +186,7 @@ impl Router {
                 self.answer(now);
             }
             self.stock.rings.put(packet);
-            self.take_released(now);
+            self.take_released(now, see);
         }
         while self.arp.poll_event().is_some() {}
     }
@@ -180,24 +212,28 @@ impl Router {
         }
     }
 
-    fn take_released(&mut self, now: Instant) {
+    fn take_released(&mut self, now: Instant, see: &mut impl FnMut(&Self, Event<'_>)) {
         while let Some(released) = self.arp.poll_released() {
             if released.resolution != Resolution::Resolved {
                 continue;
             }
-            let len = released.frame.frame.len();
-            let Some(mut packet) = self.stock.rings.take_for(len) else { continue };
-            packet.ingress = released.frame.ingress;
-            let fits = packet.copy_from(&released.frame.frame);
+            let WaitingFrame { ingress, frame, .. } = released.frame;
+            let Some(mut packet) = self.stock.rings.take_for(frame.len()) else { continue };
+            packet.ingress = ingress;
+            let fits = packet.copy_from(&frame);
             debug_assert!(fits, "it came from a buffer of the rings");
             if self.stock.rings.inject(Inject::Receive(packet)) {
                 self.again += 1;
             }
+            // One by one: the worker only remembers the verdicts of its last batch.
+            self.worker.take_injected(&mut self.stock.egress, &self.snapshot, now);
+            if let [verdict] = *self.worker.verdicts() {
+                see(self, Event::Judged(ingress, &frame, verdict));
+            }
         }
-        self.worker.take_injected(&mut self.stock.egress, &self.snapshot, now);
     }
 
-    fn send(&mut self, now: Instant, sent: &mut impl FnMut(&Self, &PacketBuf)) {
+    fn send(&mut self, now: Instant, see: &mut impl FnMut(&Self, Event<'_>)) {
         let counters = Arc::clone(&self.counters);
         self.stock.egress.dequeue(now, &counters);
         for link in (0..self.links).map(LinkId) {
@@ -206,7 +242,7 @@ impl Router {
                 frames.extend(packets.iter().map(copy_of));
                 0
             });
-            frames.iter().for_each(|frame| sent(self, frame));
+            frames.iter().for_each(|frame| see(self, Event::Sent(frame)));
         }
     }
 }
@@ -226,7 +262,7 @@ pub(crate) fn station(link: LinkId) -> MacAddr {
 }
 
 /// The station that answers for an address.
-fn neighbour(address: Ipv4Addr) -> MacAddr {
+pub(crate) fn neighbour(address: Ipv4Addr) -> MacAddr {
     let [a, b, c, d] = address.octets();
     MacAddr([0x06, 0, a, b, c, d])
 }

@@ -7,22 +7,30 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use config::Config;
-use link::{CaptureWriter, CapturedFrame, Direction, NotEthernet, read_frames, to_ethernet};
-use packet::header::{destination_mac, ethernet, put_macs, source_mac};
-use packet::{Batch, Instant, LARGE_FRAME_MAX, LinkId, PacketBuf};
+use link::CaptureWriter;
+use packet::{Batch, Instant, LinkId};
 use pipeline::lan_id;
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
-use crate::census::Census;
-use crate::router::{BATCH_SPAN, Router, START, Stock, station};
-use crate::tally::{Run, Tally};
+use crate::capture::{Capture, Checksums};
+use crate::cast::Inside;
+use crate::census::{Census, rewriting_config};
+use crate::record::Recorder;
+use crate::router::{BATCH_SPAN, Event, Router, START, Stock};
+use crate::stage::{Stage, address_to_router};
+use crate::tally::{Cost, Run, Tally};
 
 /// Virtual time between two loops over a capture.
 const LOOP_GAP: Duration = Duration::from_secs(1);
 
+/// What makes two replays equal, unless another number is asked for.
+pub const SEED_DEFAULT: u64 = 0x7265_706c_6179;
+
+/// Why a frame is not given to the router when one side alone is asked for.
+const OTHER_SIDE: &str = "sent by the other side";
+
 /// Where frames arrive.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize)]
-#[serde(rename_all = "lowercase")]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum Side {
     /// On the first LAN.
     Lan,
@@ -31,10 +39,17 @@ pub enum Side {
 }
 
 impl Side {
-    fn link(self) -> LinkId {
+    pub(crate) fn link(self) -> LinkId {
         match self {
             Self::Lan => lan_id(0),
             Self::Wan => LinkId::WAN,
+        }
+    }
+
+    pub(crate) fn other(self) -> Self {
+        match self {
+            Self::Lan => Self::Wan,
+            Self::Wan => Self::Lan,
         }
     }
 }
@@ -48,29 +63,101 @@ impl fmt::Display for Side {
     }
 }
 
+/// How the frames of a capture come to the router.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Arrival {
+    /// All on one side and with the addresses that they have.
+    All(Side),
+    /// Each where its sender belongs, with addresses of the router's networks.
+    Rewritten {
+        /// Who is on the LAN.
+        inside: Inside,
+        /// The senders of one side alone, if so.
+        only: Option<Side>,
+    },
+}
+
+impl fmt::Display for Arrival {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::All(side) | Self::Rewritten { only: Some(side), .. } => side.fmt(f),
+            Self::Rewritten { only: None, .. } => f.write_str("both"),
+        }
+    }
+}
+
+impl Serialize for Arrival {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
 /// A capture, and how to replay it.
 #[derive(Clone, Copy, Debug)]
 pub struct Job<'a> {
     /// The file.
     pub path: &'a Path,
-    /// Where its frames arrive.
-    pub from: Side,
+    /// How its frames arrive.
+    pub arrival: Arrival,
     /// How often they do.
     pub loops: u32,
 }
 
+/// Reads a clock, in whatever it counts.
+pub type Clock = Box<dyn FnMut() -> u64>;
+
+/// Returns when so much time has passed since the replay of a capture began; zero says that it begins now.
+pub type Pace = Box<dyn FnMut(Duration)>;
+
 /// Replays captures one by one.
 pub struct Replay {
     config: Option<Config>,
+    checksums: Checksums,
+    seed: u64,
     stock: Option<Stock>,
-    out: Option<CaptureWriter<Box<dyn Write>>>,
+    recorder: Recorder,
+    clock: Option<Clock>,
+    pace: Option<Pace>,
 }
 
 impl Replay {
-    /// Without a configuration each capture gets one that suits it. What leaves is written to `out`.
+    /// Without a configuration each capture gets one that suits it. What becomes of the frames is written to `out`.
     #[must_use]
     pub fn new(config: Option<Config>, out: Option<CaptureWriter<Box<dyn Write>>>) -> Self {
-        Self { config, stock: None, out }
+        let recorder = Recorder::new(out);
+        Self {
+            config,
+            checksums: Checksums::AsCaptured,
+            seed: SEED_DEFAULT,
+            stock: None,
+            recorder,
+            clock: None,
+            pace: None,
+        }
+    }
+
+    /// With captures whose checksums are treated so.
+    #[must_use]
+    pub fn with_checksums(self, checksums: Checksums) -> Self {
+        Self { checksums, ..self }
+    }
+
+    /// With another seed of the router's hashes and ports.
+    #[must_use]
+    pub fn with_seed(self, seed: u64) -> Self {
+        Self { seed, ..self }
+    }
+
+    /// Measures what the packet path costs.
+    #[must_use]
+    pub fn with_clock(self, clock: Clock) -> Self {
+        Self { clock: Some(clock), ..self }
+    }
+
+    /// Waits before each batch until it is due.
+    #[must_use]
+    pub fn with_pace(self, pace: Pace) -> Self {
+        Self { pace: Some(pace), ..self }
     }
 
     /// Writes out what `out` still holds.
@@ -78,174 +165,215 @@ impl Replay {
     /// # Errors
     /// If that fails.
     pub fn finish(&mut self) -> std::io::Result<()> {
-        self.out.as_mut().map_or(Ok(()), CaptureWriter::flush)
+        self.recorder.finish()
     }
 
-    /// Replays a capture from one side on a fresh router.
+    /// Replays a capture on a fresh router.
     ///
     /// # Errors
     /// If the file is no capture, or `out` can't be written. A capture that ends early is replayed as far as it
-    /// goes, and its run says so.
+    /// goes, and its run says so; likewise one whose link-layer type is not supported.
     pub fn run(&mut self, job: Job<'_>) -> Result<Run> {
         let context = || job.path.display().to_string();
-        let capture = Capture::read(job.path)?;
+        let capture = Capture::read(job.path, self.checksums)?;
         let made;
-        let config = match &self.config {
-            Some(config) => config,
-            None => {
-                made = capture.census().config(job.from).with_context(context)?;
+        let config = match (&self.config, job.arrival) {
+            (Some(config), _) => config,
+            (None, Arrival::All(side)) => {
+                made = Census::of(capture.ethernet()).config(side).with_context(context)?;
+                &made
+            }
+            (None, Arrival::Rewritten { .. }) => {
+                made = rewriting_config().with_context(context)?;
                 &made
             }
         };
         let links = 1 + config.lans.len();
         let stock = self.stock.take().unwrap_or_else(|| Stock::new(links));
-        let router = Router::new(config, stock, START).with_context(context)?;
-        let mut pass =
-            Pass { router, tally: capture.tally(job.loops), out: &mut self.out, error: None };
-        let end = (0..job.loops).fold(START, |now, _| pass.play(&capture, job.from.link(), now));
-        pass.drain(end, capture.last());
-        let Pass { router, mut tally, error, .. } = pass;
+        let router = Router::new(config, stock, self.seed, START).with_context(context)?;
+        let way = match job.arrival {
+            Arrival::All(side) => Way::All(side),
+            Arrival::Rewritten { inside, only } => {
+                let stage = Stage::new(capture.ethernet(), inside, config, router.snapshot());
+                Way::Rewritten { stage, only }
+            }
+        };
+        let mut pass = Pass {
+            router,
+            way,
+            tally: capture.tally(job.loops),
+            ticks: 0,
+            arrived: Vec::new(),
+            origin: capture.origin(),
+            recorder: &mut self.recorder,
+            clock: &mut self.clock,
+            pace: &mut self.pace,
+        };
+        if let Some(pace) = pass.pace {
+            pace(Duration::ZERO);
+        }
+        let end = (0..job.loops).fold(START, |now, _| pass.play(&capture, now));
+        pass.advance(end, Instant::NEVER);
+        let Pass { router, mut tally, ticks, .. } = pass;
         tally.finish(&router);
         // Buffers that are lost must not be blamed on the next capture.
         self.stock = (router.buffers_out() == 0).then(|| router.into_stock());
-        if let Some(error) = error {
+        if let Some(error) = self.recorder.take_error() {
             return Err(error).context("--out");
         }
-        let capture_name = job.path.display().to_string();
-        Ok(Run { capture: capture_name, from: job.from, tally, damaged: capture.damaged })
+        Ok(Run {
+            capture: job.path.display().to_string(),
+            from: job.arrival,
+            cost: self.clock.as_ref().and_then(|_| Cost::of(ticks, tally.frames)),
+            tally,
+            unsupported: capture.unsupported(job.path),
+            damaged: capture.damaged,
+        })
     }
 }
 
-/// The frames of a file that a router can be given.
-struct Capture {
-    frames: Vec<(Duration, Vec<u8>)>,
-    skipped: Vec<String>,
-    damaged: Option<String>,
+/// How frames come to the router, and what that takes.
+enum Way {
+    All(Side),
+    Rewritten { stage: Stage, only: Option<Side> },
 }
 
-impl Capture {
-    fn read(path: &Path) -> Result<Self> {
-        let mut capture = Self { frames: Vec::new(), skipped: Vec::new(), damaged: None };
-        for captured in read_frames(path)? {
-            match captured {
-                Ok(captured) => capture.push(&captured),
-                Err(error) => capture.damaged = Some(error.to_string()),
-            }
-        }
-        Ok(capture)
-    }
-
-    fn push(&mut self, captured: &CapturedFrame) {
-        let mut frame = Vec::new();
-        match to_ethernet(captured.link_type, &captured.data, &mut frame) {
-            Ok(()) if frame.len() <= LARGE_FRAME_MAX => {
-                self.frames.push((captured.timestamp, frame));
-            }
-            Ok(()) => self.skipped.push("longer than a packet can be".into()),
-            Err(NotEthernet::LinkType(kind)) => {
-                self.skipped.push(format!("link-layer type {} is not supported", kind.0));
-            }
-            Err(NotEthernet::Payload(kind)) => {
-                self.skipped.push(format!("link-layer type {} without IP", kind.0));
-            }
-        }
-    }
-
-    fn census(&self) -> Census {
-        let mut census = Census::default();
-        self.frames.iter().for_each(|(_, frame)| census.count(frame));
-        census
-    }
-
-    fn last(&self) -> Duration {
-        self.frames.last().map_or(Duration::ZERO, |(timestamp, _)| *timestamp)
-    }
-
-    fn tally(&self, loops: u32) -> Tally {
-        let mut tally = Tally::default();
-        for reason in &self.skipped {
-            *tally.skipped.entry(reason.clone()).or_default() += u64::from(loops);
-        }
-        tally
-    }
+/// A frame as the router was given it, and when.
+struct Arrived {
+    time: Instant,
+    frame: Vec<u8>,
 }
 
 /// A router, and what is noted of what passes it.
 struct Pass<'a> {
     router: Router,
+    way: Way,
     tally: Tally,
-    out: &'a mut Option<CaptureWriter<Box<dyn Write>>>,
-    error: Option<anyhow::Error>,
+    ticks: u64,
+    /// The batch, if it is recorded.
+    arrived: Vec<Arrived>,
+    /// When the capture began, since 1970.
+    origin: Duration,
+    recorder: &'a mut Recorder,
+    clock: &'a mut Option<Clock>,
+    pace: &'a mut Option<Pace>,
 }
 
 impl Pass<'_> {
-    /// Lets every frame arrive on `ingress`, the first at `begin`; says when the next loop begins.
-    fn play(&mut self, capture: &Capture, ingress: LinkId, begin: Instant) -> Instant {
-        let origin = capture.frames.first().map_or(Duration::ZERO, |(timestamp, _)| *timestamp);
+    /// Lets every frame arrive, the first at `begin`; says when the next loop begins.
+    fn play(&mut self, capture: &Capture, begin: Instant) -> Instant {
+        let origin = capture.origin();
         let mut batch = Batch::new();
         let (mut now, mut opened) = (begin, begin);
         for (timestamp, frame) in &capture.frames {
+            let side = match self.side_of(frame) {
+                Ok(side) => side,
+                Err(why) => {
+                    self.tally.skip(why, 1);
+                    continue;
+                }
+            };
             // Some captures go back in time; the router's clock does not.
             let time = now.max(begin + timestamp.saturating_sub(origin));
-            if batch.room() == 0 || time.saturating_since(opened) > BATCH_SPAN {
-                self.receive(&mut batch, now, *timestamp);
+            let is_other_link =
+                batch.packets().first().is_some_and(|first| first.ingress != side.link());
+            let is_over = time.saturating_since(opened) > BATCH_SPAN;
+            if batch.room() == 0 || is_other_link || is_over {
+                self.receive(&mut batch, now);
+                self.advance(now, time);
                 opened = time;
             }
             now = time;
-            let mut packet = self.router.pool().take().expect("a batch is smaller than the pool");
-            let fits = packet.copy_from(frame);
-            debug_assert!(fits, "longer frames were skipped");
-            packet.ingress = ingress;
-            address_to_router(packet.frame_mut(), ingress);
-            self.tally.frames += 1;
-            self.tally.bytes += packet.len() as u64;
-            batch.push(packet);
+            self.take(&mut batch, frame, side, now);
         }
-        self.receive(&mut batch, now, capture.last());
-        now + LOOP_GAP
+        self.receive(&mut batch, now);
+        let next = now + LOOP_GAP;
+        self.advance(now, next);
+        next
     }
 
-    fn receive(&mut self, batch: &mut Batch, now: Instant, timestamp: Duration) {
-        let Self { router, tally, out, error } = self;
-        router.receive(batch, now, &mut |router, packet| {
-            note_sent(router, packet, timestamp, tally, out, error);
-        });
+    /// Where a frame arrives, or why it does not.
+    fn side_of(&self, frame: &[u8]) -> Result<Side, &'static str> {
+        match &self.way {
+            Way::All(side) => Ok(*side),
+            Way::Rewritten { stage, only } => {
+                let side = stage.side_of(frame)?;
+                if only.is_none_or(|only| only == side) { Ok(side) } else { Err(OTHER_SIDE) }
+            }
+        }
     }
 
-    fn drain(&mut self, now: Instant, timestamp: Duration) {
-        let Self { router, tally, out, error } = self;
-        router.drain(now, &mut |router, packet| {
-            note_sent(router, packet, timestamp, tally, out, error);
+    /// Adds a frame to the batch, as the router's neighbour on that side would send it.
+    fn take(&mut self, batch: &mut Batch, frame: &[u8], side: Side, now: Instant) {
+        let mut packet = self.router.pool().take().expect("a batch is smaller than the pool");
+        let fits = packet.copy_from(frame);
+        debug_assert!(fits, "longer frames were skipped");
+        packet.ingress = side.link();
+        match &mut self.way {
+            Way::All(side) => address_to_router(packet.frame_mut(), *side),
+            Way::Rewritten { stage, .. } => {
+                stage.put_on(packet.frame_mut(), side, self.router.snapshot());
+            }
+        }
+        self.tally.frames += 1;
+        self.tally.bytes += packet.len() as u64;
+        if self.recorder.is_on() {
+            self.arrived.push(Arrived { time: now, frame: packet.frame().to_vec() });
+        }
+        batch.push(packet);
+    }
+
+    fn receive(&mut self, batch: &mut Batch, now: Instant) {
+        let Some(first) = batch.packets().first() else { return };
+        let ingress = first.ingress;
+        if let Some(pace) = self.pace {
+            pace(now.saturating_since(START));
+        }
+        let begun = self.clock.as_mut().map(|clock| clock());
+        self.router.judge(batch, now);
+        let ended = self.clock.as_mut().map(|clock| clock());
+        // Two processors' counters may differ by a little.
+        let ticks = begun.zip(ended).map(|(begun, ended)| ended.saturating_sub(begun));
+        self.ticks += ticks.unwrap_or(0);
+        for (Arrived { time, frame }, verdict) in
+            self.arrived.drain(..).zip(self.router.verdicts().iter())
+        {
+            let time = self.origin + time.saturating_since(START);
+            self.recorder.judged(&self.router, (ingress, &frame), *verdict, time);
+        }
+        let Self { router, tally, recorder, origin, .. } = self;
+        let time = *origin + now.saturating_since(START);
+        router.settle(now, &mut |router, event| note(router, event, time, tally, recorder));
+        if let Way::Rewritten { stage, .. } = &mut self.way {
+            stage.look(&mut self.router);
+        }
+    }
+
+    /// Lets leave what is due before `end`.
+    fn advance(&mut self, now: Instant, end: Instant) {
+        let Self { router, tally, recorder, origin, .. } = self;
+        router.advance(now, end, &mut |router, due, event| {
+            note(router, event, *origin + due.saturating_since(START), tally, recorder);
         });
     }
 }
 
-/// Counts and records a frame that left; after a failure nothing more is recorded.
-fn note_sent(
+/// Counts and records what happened.
+fn note(
     router: &Router,
-    packet: &PacketBuf,
-    timestamp: Duration,
+    event: Event<'_>,
+    time: Duration,
     tally: &mut Tally,
-    out: &mut Option<CaptureWriter<Box<dyn Write>>>,
-    error: &mut Option<anyhow::Error>,
+    recorder: &mut Recorder,
 ) {
-    tally.sent += 1;
-    tally.sent_bytes += packet.len() as u64;
-    let (Some(writer), None) = (out, &error) else { return };
-    let (from, to) = (router.link_name(packet.ingress), router.link_name(packet.egress));
-    let comment = if packet.ingress == packet.egress {
-        format!("reply on {to}")
-    } else {
-        format!("forward {from} > {to}")
-    };
-    let written = writer.write_commented(timestamp, Direction::Outbound, packet.frame(), &comment);
-    *error = written.err().map(anyhow::Error::from);
-}
-
-/// A capture was made at some other station; frames for it are to be for the router.
-fn address_to_router(frame: &mut [u8], ingress: LinkId) {
-    if frame.len() >= ethernet::LEN && !destination_mac(frame).is_group() {
-        let source = source_mac(frame);
-        put_macs(frame, station(ingress), source);
+    match event {
+        Event::Judged(ingress, frame, verdict) => {
+            recorder.judged(router, (ingress, frame), verdict, time);
+        }
+        Event::Sent(packet) => {
+            tally.sent += 1;
+            tally.sent_bytes += packet.len() as u64;
+            recorder.sent(router, packet, time);
+        }
     }
 }

@@ -8,7 +8,7 @@ use pipeline::Counter;
 use serde::Serialize;
 
 use crate::router::Router;
-use crate::run::Side;
+use crate::run::Arrival;
 
 /// Counts of one replay, or of several together.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize)]
@@ -49,6 +49,14 @@ pub struct Tally {
 }
 
 impl Tally {
+    /// Counts frames that the router is not given.
+    pub(crate) fn skip(&mut self, why: &str, count: u64) {
+        match self.skipped.get_mut(why) {
+            Some(skipped) => *skipped += count,
+            None => drop(self.skipped.insert(why.to_owned(), count)),
+        }
+    }
+
     /// Takes the counters of a router that has come to rest.
     pub(crate) fn finish(&mut self, router: &Router) {
         let mut waits = 0;
@@ -126,7 +134,7 @@ impl Tally {
 
 impl fmt::Display for Tally {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { frames, forwarded, replied, sent, flows_opened, .. } = self;
+        let Self { frames, forwarded, replied, sent, flows_opened, flows, .. } = self;
         let (punted, dropped) = (sum(&self.punted), sum(&self.dropped));
         let held = self.reassembled + self.waiting;
         write!(f, "{frames} in = {forwarded} forwarded + {replied} replied + {punted} punted")?;
@@ -134,7 +142,7 @@ impl fmt::Display for Tally {
         if held > 0 {
             write!(f, " + {held} parts of packets in fragments")?;
         }
-        write!(f, "; {sent} sent; {flows_opened} flows")
+        write!(f, "; {sent} sent; {flows_opened} flows opened, {flows} live")
     }
 }
 
@@ -143,14 +151,38 @@ impl fmt::Display for Tally {
 pub struct Run {
     /// The file.
     pub capture: String,
-    /// Where its frames arrived.
-    pub from: Side,
+    /// Where its frames arrived: `lan`, `wan`, or `both` if each did where its sender belongs.
+    pub from: Arrival,
     /// What became of them.
     #[serde(flatten)]
     pub tally: Tally,
+    /// What the packet path took, if it was measured and had something to do.
+    #[serde(flatten)]
+    pub cost: Option<Cost>,
+    /// Why nothing was replayed, and what helps, if that is because of the link-layer type.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unsupported: Option<String>,
     /// Where the file ends early, if it does.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub damaged: Option<String>,
+}
+
+/// What the packet path took, from a batch of received frames to the egress queues.
+#[derive(Clone, Copy, PartialEq, Debug, Serialize)]
+pub struct Cost {
+    /// In all, in what the clock counts.
+    pub ticks: u64,
+    /// On average.
+    pub ticks_per_packet: f64,
+}
+
+impl Cost {
+    /// The cost of so many packets; `None` if there were none.
+    #[must_use]
+    pub fn of(ticks: u64, packets: u64) -> Option<Self> {
+        let per_packet = || (ticks as f64 / packets as f64 * 10.0).round() / 10.0;
+        (packets > 0).then(|| Self { ticks, ticks_per_packet: per_packet() })
+    }
 }
 
 pub(crate) fn sum<K>(counts: &BTreeMap<K, u64>) -> u64 {

@@ -5,14 +5,18 @@
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use etherparse::{Ipv4Header, PacketBuilder, SlicedPacket};
 use link::{CaptureWriter, Direction, read_frames};
+use packet::DropReason;
 use pcap_file::DataLink;
 use pcap_file::pcap::{PcapHeader, PcapPacket, PcapWriter};
 use serde_json::Value;
+use support::commented;
 use tempfile::TempDir;
+
+mod support;
 
 const HOST: [u8; 4] = [192, 168, 1, 7];
 const SERVER: [u8; 4] = [203, 0, 113, 80];
@@ -50,6 +54,33 @@ fn capture(folder: &TempDir, name: &str, frames: &[Vec<u8>]) -> PathBuf {
     path
 }
 
+/// A configuration with a LAN that suits [`HOST`], and what else it is to say.
+fn config(folder: &TempDir, more: &str) -> String {
+    let path = folder.path().join("config.toml");
+    let text = format!(
+        r#"
+[wan]
+link = "wan0"
+[[lan]]
+name = "home"
+link = "lan0"
+address = "192.168.1.1/24"
+{more}
+"#
+    );
+    std::fs::write(&path, text).unwrap();
+    path.to_str().unwrap().to_owned()
+}
+
+/// A question for the station of an address.
+fn arp((sender, station): ([u8; 4], [u8; 6]), target: [u8; 4]) -> Vec<u8> {
+    let mut frame = [&[0xff; 6][..], &station, &[8, 6, 0, 1, 8, 0, 6, 4, 0, 1]].concat();
+    for part in [&station[..], &sender, &[0; 6], &target] {
+        frame.extend_from_slice(part);
+    }
+    frame
+}
+
 fn replay(arguments: &[&str], path: &Path) -> Output {
     Command::new(env!("CARGO_BIN_EXE_replay")).args(arguments).arg(path).output().unwrap()
 }
@@ -57,6 +88,20 @@ fn replay(arguments: &[&str], path: &Path) -> Output {
 fn json(output: &Output) -> Value {
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     serde_json::from_slice(&output.stdout).unwrap()
+}
+
+/// A report without what differs from one replay to the next.
+fn without_ticks(mut report: Value) -> Value {
+    let runs = report["runs"].as_array_mut().unwrap().iter_mut();
+    let runs = runs.map(|run| run.as_object_mut().unwrap()).collect::<Vec<_>>();
+    for measured in runs {
+        assert!(measured.remove("ticks").unwrap().as_u64().unwrap() > 0);
+        assert!(measured.remove("ticks_per_packet").unwrap().as_f64().unwrap() > 0.0);
+    }
+    let total = report.as_object_mut().unwrap();
+    assert!(total.remove("ticks").is_some() && total.remove("ticks_per_packet").is_some());
+    assert!(["tsc", "ns"].contains(&total.remove("ticks_unit").unwrap().as_str().unwrap()));
+    report
 }
 
 #[test]
@@ -140,7 +185,8 @@ fn both_sides_are_separate_runs() {
 fn two_replays_are_equal_and_loops_meet_the_flows_of_the_first() {
     let folder = TempDir::new().unwrap();
     let path = capture(&folder, "a.pcapng", &conversation());
-    assert_eq!(replay(&["--json"], &path), replay(&["--json"], &path));
+    let counts = |arguments: &[&str]| without_ticks(json(&replay(arguments, &path)));
+    assert_eq!(counts(&["--json"]), counts(&["--json"]));
     let looped = json(&replay(&["--from", "lan", "--loops", "10", "--json"], &path));
     assert_eq!(
         (&looped["total"]["frames"], &looped["total"]["flows_opened"]),
@@ -148,62 +194,122 @@ fn two_replays_are_equal_and_loops_meet_the_flows_of_the_first() {
     );
 }
 
-#[test]
-fn what_leaves_is_written_translated() {
-    let folder = TempDir::new().unwrap();
-    let path = capture(&folder, "a.pcapng", &conversation());
-    let out = folder.path().join("out.pcapng");
-    let output = replay(&["--from", "lan", "--out", out.to_str().unwrap()], &path);
-    assert!(output.status.success());
-    let frames: Vec<_> = read_frames(&out).unwrap().map(Result::unwrap).collect();
-    assert_eq!(frames.len(), 4);
-    let sources: Vec<[u8; 4]> = frames
-        .iter()
-        .map(|frame| {
-            let sliced = SlicedPacket::from_ethernet(&frame.data).unwrap();
-            sliced.net.unwrap().ipv4_ref().unwrap().header().source()
-        })
-        .collect();
-    assert_eq!(sources[..3], [[198, 51, 100, 2]; 3]);
-    assert_eq!(sources[3], [192, 168, 1, 254], "the error comes from the router");
-    let bytes = std::fs::read(&out).unwrap();
-    let has = |text: &str| bytes.windows(text.len()).any(|window| window == text.as_bytes());
-    assert!(has("forward lan0 > wan0") && has("reply on lan0"));
+fn source_of(frame: &[u8]) -> [u8; 4] {
+    let sliced = SlicedPacket::from_ethernet(frame).unwrap();
+    sliced.net.unwrap().ipv4_ref().unwrap().header().source()
 }
 
 #[test]
-fn raw_ip_is_replayed_and_an_unsupported_link_type_is_counted() {
+fn every_frame_is_written_with_what_became_of_it() {
     let folder = TempDir::new().unwrap();
-    for (name, datalink) in [("raw.pcap", DataLink::RAW), ("radio.pcap", DataLink::IEEE802_11)] {
-        let header = PcapHeader { datalink, ..PcapHeader::default() };
-        let file = File::create(folder.path().join(name)).unwrap();
-        let mut writer = PcapWriter::with_header(file, header).unwrap();
-        let packet = &udp(HOST, SERVER, (5000, 4000), 64)[14..];
-        let packet = PcapPacket::new(Duration::ZERO, packet.len() as u32, packet);
-        writer.write_packet(&packet).unwrap();
-    }
+    let mut frames = conversation();
+    frames.push(arp((HOST, [2, 0, 0, 0, 0, 9]), [192, 168, 1, 254]));
+    let path = capture(&folder, "a.pcapng", &frames);
+    let out = folder.path().join("out.pcapng");
+    let output = replay(&["--from", "lan", "--out", out.to_str().unwrap()], &path);
+    assert!(output.status.success());
+    let frames = commented(&out);
+    let comments: Vec<_> =
+        frames.iter().map(|(_, comment)| comment.split(':').next().unwrap()).collect();
+    let expected = [
+        "forward lan0 > wan0",
+        "forward lan0 > wan0",
+        "forward lan0 > wan0",
+        "drop source-spoofed on lan0",
+        "reply on lan0",
+        "drop ethernet-truncated on lan0",
+        "punt arp on lan0",
+    ];
+    assert_eq!(comments, expected);
+    assert_eq!(frames[3].1.split_once(": ").unwrap().1, DropReason::SourceSpoofed.sentence());
+    let sources: Vec<_> = frames[..5].iter().map(|(frame, _)| source_of(frame)).collect();
+    let (router, external) = ([192, 168, 1, 254], [198, 51, 100, 2]);
+    assert_eq!(sources, [external, external, external, SERVER, router]);
+    assert_eq!(frames[5].0, [1, 2, 3], "what is dropped is written as it came");
+}
+
+#[test]
+fn what_leaves_is_written_with_the_time_at_which_it_does() {
+    let folder = TempDir::new().unwrap();
+    let path = capture(&folder, "a.pcapng", &conversation()[..2]);
+    let out = folder.path().join("out.pcapng");
+    let config = config(&folder, "[wan.shaper]\nupload = \"64kbit/s\"\noverhead = \"none\"");
+    let arguments = ["--config", &config, "--from", "lan", "--loops", "20", "--out"];
+    let output = replay(&[&arguments[..], &[out.to_str().unwrap()]].concat(), &path);
+    assert!(output.status.success());
+    let times: Vec<_> =
+        read_frames(&out).unwrap().map(|frame| frame.unwrap().timestamp.as_millis()).collect();
+    assert_eq!(times.len(), 40);
+    assert!(times.is_sorted());
+    assert_eq!((times[0], times[38]), (1_700_000_000_000, 1_700_000_019_019), "loops go on");
+}
+
+/// A pcap file of one frame with this link-layer type.
+fn pcap(folder: &TempDir, name: &str, datalink: DataLink, frame: &[u8]) -> PathBuf {
+    let path = folder.path().join(name);
+    let header = PcapHeader { datalink, ..PcapHeader::default() };
+    let mut writer = PcapWriter::with_header(File::create(&path).unwrap(), header).unwrap();
+    let packet = PcapPacket::new(Duration::ZERO, frame.len() as u32, frame);
+    writer.write_packet(&packet).unwrap();
+    path
+}
+
+#[test]
+fn link_types_that_carry_ip_are_replayed() {
+    let folder = TempDir::new().unwrap();
+    let packet = &udp(HOST, SERVER, (5000, 4000), 64)[14..];
+    let snap: &[u8] = &[0xaa, 0xaa, 3, 0, 0, 0, 8, 0];
+    let wifi = [&[8, 1][..], &[2; 20], &[0; 2], snap].concat();
+    let tapped = [&[0, 0, 8, 0, 0, 0, 0, 0][..], &wifi].concat();
+    pcap(&folder, "raw.pcap", DataLink::RAW, packet);
+    pcap(&folder, "ppp.pcap", DataLink::PPP, &[&[0, 0x21], packet].concat());
+    pcap(&folder, "wifi.pcap", DataLink::IEEE802_11, &[&wifi, packet].concat());
+    pcap(&folder, "tap.pcap", DataLink::IEEE802_11_RADIOTAP, &[&tapped, packet].concat());
     let report = json(&replay(&["--from", "lan", "--json"], folder.path()));
-    assert_eq!((&report["total"]["frames"], &report["total"]["forwarded"]), (&1.into(), &1.into()));
-    assert_eq!(report["total"]["skipped"]["link-layer type 105 is not supported"], 1);
+    assert_eq!((&report["total"]["frames"], &report["total"]["forwarded"]), (&4.into(), &4.into()));
+}
+
+#[test]
+fn a_link_type_that_is_not_supported_is_counted_and_said_with_the_remedy() {
+    let folder = TempDir::new().unwrap();
+    capture(&folder, "a.pcapng", &conversation());
+    pcap(&folder, "sensors.pcap", DataLink::IEEE802_15_4_NOFCS, &[0; 40]);
+    let output = replay(&["--json"], folder.path());
+    assert_eq!(output.status.code(), Some(1));
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let type_230 = "link-layer type 230 (IEEE802_15_4_NOFCS)";
+    assert_eq!(report["total"]["skipped"][format!("{type_230} is not supported")], 2);
+    assert_eq!(report["total"]["frames"], 12, "the others are replayed");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(said.lines().count(), 1, "{said}");
+    assert!(
+        ["sensors.pcap", type_230, "raw IP"].iter().all(|words| said.contains(words)),
+        "{said}"
+    );
+}
+
+#[test]
+#[expect(clippy::disallowed_methods, reason = "the program's time is the real one here")]
+fn as_recorded_takes_as_long_as_the_recording_and_counts_the_same() {
+    let folder = TempDir::new().unwrap();
+    let path = capture(&folder, "a.pcapng", &conversation()[..3]);
+    let timed = |speed: &str| {
+        let begun = Instant::now();
+        let arguments = ["--from", "lan", "--loops", "2", "--json", "--speed", speed];
+        (without_ticks(json(&replay(&arguments, &path))), begun.elapsed())
+    };
+    let ((fast, _), (recorded, elapsed)) = (timed("flat-out"), timed("recorded"));
+    assert_eq!(fast, recorded);
+    // Twice two milliseconds, and a second between the loops.
+    assert!(elapsed >= Duration::from_millis(1004), "{elapsed:?}");
 }
 
 #[test]
 fn a_configuration_is_obeyed_its_shaper_included() {
     let folder = TempDir::new().unwrap();
     let path = capture(&folder, "a.pcapng", &conversation());
-    let config = folder.path().join("config.toml");
-    let text = r#"
-[wan]
-link = "wan0"
-[wan.shaper]
-upload = "64kbit/s"
-[[lan]]
-name = "home"
-link = "lan0"
-address = "192.168.1.1/24"
-"#;
-    std::fs::write(&config, text).unwrap();
-    let arguments = ["--config", config.to_str().unwrap(), "--from", "lan", "--json"];
+    let config = config(&folder, "[wan.shaper]\nupload = \"64kbit/s\"");
+    let arguments = ["--config", &config, "--from", "lan", "--json"];
     let report = json(&replay(&arguments, &path));
     assert_eq!(report["total"]["forwarded"], 3);
     std::fs::write(&config, "[wan]\nlnk = 1\n").unwrap();
