@@ -139,7 +139,7 @@ impl Router {
     }
 
     /// The verdicts on the batch judged last, in its order.
-    pub(crate) fn verdicts(&self) -> &[Verdict] {
+    pub(crate) fn verdicts(&self) -> impl ExactSizeIterator<Item = Verdict> + '_ {
         self.worker.verdicts()
     }
 
@@ -227,7 +227,9 @@ impl Router {
             }
             // One by one: the worker only remembers the verdicts of its last batch.
             self.worker.take_injected(&mut self.stock.egress, &self.snapshot, now);
-            if let [verdict] = *self.worker.verdicts() {
+            let mut verdicts = self.worker.verdicts();
+            if let (Some(verdict), 0) = (verdicts.next(), verdicts.len()) {
+                drop(verdicts);
                 see(self, Event::Judged(ingress, &frame, verdict));
             }
         }

@@ -335,11 +335,10 @@ impl Pass<'_> {
         // Two processors' counters may differ by a little.
         let ticks = begun.zip(ended).map(|(begun, ended)| ended.saturating_sub(begun));
         self.ticks += ticks.unwrap_or(0);
-        for (Arrived { time, frame }, verdict) in
-            self.arrived.drain(..).zip(self.router.verdicts().iter())
+        for (Arrived { time, frame }, verdict) in self.arrived.drain(..).zip(self.router.verdicts())
         {
             let time = self.origin + time.saturating_since(START);
-            self.recorder.judged(&self.router, (ingress, &frame), *verdict, time);
+            self.recorder.judged(&self.router, (ingress, &frame), verdict, time);
         }
         let Self { router, tally, recorder, origin, .. } = self;
         let time = *origin + now.saturating_since(START);
