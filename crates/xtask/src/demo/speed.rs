@@ -10,7 +10,6 @@ use rustix::process::Signal;
 
 use super::report::{Report, json, run_quietly, show, show_command};
 use super::stage::Stage;
-use crate::bench::TCP_BAR;
 use crate::measure::{Comparison, Direction, Rtt, compare, iperf, load, ping};
 
 /// Rounds of the throughput comparison; in each, both routers have their turn.
@@ -83,6 +82,10 @@ fn measure(stage: &Stage) -> Result<[Comparison; 2]> {
     compare(alice, &kernel, ROUNDS, TURN_SECS)
 }
 
+/// What tells a path on which super-packets stay whole from one on which they are cut, on any machine: that is a tenth.
+/// How fast it is on this one is for `cargo xtask bench live` to say.
+const RATIO_MIN: f64 = 0.25;
+
 fn judge(measured: Comparison) -> Result<String> {
     let Comparison { ours, kernel, .. } = measured;
     let figure = format!(
@@ -91,7 +94,7 @@ fn judge(measured: Comparison) -> Result<String> {
         kernel / 1e9,
         measured.ratio
     );
-    ensure!(measured.ratio >= TCP_BAR, "{figure}; at least {TCP_BAR} is wanted");
+    ensure!(measured.ratio >= RATIO_MIN, "{figure}; at least {RATIO_MIN} is wanted");
     Ok(figure)
 }
 
