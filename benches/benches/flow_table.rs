@@ -98,30 +98,24 @@ fn filled_to(size: u64, capacity: u64) -> Filled {
 
 fn locked(size: u64) -> Mutex<HashMap<Tuple, Value>> {
     let mut map = HashMap::with_capacity(2 * (size + size / 2) as usize);
-    for n in 0..size {
-        for key in tuples(n) {
-            map.insert(key, Value::default());
-        }
+    for key in (0..size).flat_map(tuples) {
+        map.insert(key, Value::default());
     }
     Mutex::new(map)
 }
 
 fn sharded(size: u64) -> DashMap<Tuple, Value> {
     let map = DashMap::with_capacity(2 * (size + size / 2) as usize);
-    for n in 0..size {
-        for key in tuples(n) {
-            map.insert(key, Value::default());
-        }
+    for key in (0..size).flat_map(tuples) {
+        map.insert(key, Value::default());
     }
     map
 }
 
 fn lock_free(size: u64) -> papaya::HashMap<Tuple, Value> {
     let map = papaya::HashMap::with_capacity(2 * (size + size / 2) as usize);
-    for n in 0..size {
-        for key in tuples(n) {
-            map.pin().insert(key, Value::default());
-        }
+    for key in (0..size).flat_map(tuples) {
+        map.pin().insert(key, Value::default());
     }
     map
 }
@@ -216,67 +210,53 @@ fn miss(criterion: &mut Criterion) {
     group.finish();
 }
 
+/// Each turn ends the oldest entry and begins another.
+fn bench_turns<R>(
+    group: &mut BenchmarkGroup<'_, WallTime>,
+    name: &str,
+    size: u64,
+    mut turn: impl FnMut([Tuple; 2], [Tuple; 2]) -> R,
+) {
+    let mut next = size;
+    group.bench_function(BenchmarkId::new(name, size), |bencher| {
+        bencher.iter(|| {
+            next += 1;
+            turn(tuples(next - 1 - size), tuples(next - 1))
+        });
+    });
+}
+
 fn insert_and_remove(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("insert_and_remove");
     group.throughput(Throughput::Elements(1));
     for size in SIZES {
         let Filled { mut participant, table, mut owner } = filled(size);
-        let mut state = size;
-        group.bench_function(BenchmarkId::new("table", size), |bencher| {
-            bencher.iter(|| {
-                let pass = participant.pass();
-                let old = tuples(state - size)[0];
-                if let Some(hit) = table.lookup(&pass, &old) {
-                    owner.remove(&pass, hit.id());
-                }
-                let inserted = owner.insert(&pass, tuples(state), Default::default()).is_ok();
-                state += 1;
-                inserted
-            });
+        bench_turns(&mut group, "table", size, |old, new| {
+            let pass = participant.pass();
+            if let Some(hit) = table.lookup(&pass, &old[0]) {
+                owner.remove(&pass, hit.id());
+            }
+            owner.insert(&pass, new, Default::default()).is_ok()
         });
         drop((participant, table, owner));
         let map = locked(size);
-        let mut state = size;
-        group.bench_function(BenchmarkId::new("mutex_hashbrown", size), |bencher| {
-            bencher.iter(|| {
-                let mut map = map.lock().expect("nobody panics while holding it");
-                for key in tuples(state - size) {
-                    map.remove(&key);
-                }
-                for key in tuples(state) {
-                    map.insert(key, Value::default());
-                }
-                state += 1;
-            });
+        bench_turns(&mut group, "mutex_hashbrown", size, |old, new| {
+            let mut map = map.lock().expect("nobody panics while holding it");
+            let ended = old.map(|key| map.remove(&key).is_some());
+            (ended, new.map(|key| map.insert(key, Value::default()).is_some()))
         });
         drop(map);
         let map = sharded(size);
-        let mut state = size;
-        group.bench_function(BenchmarkId::new("dashmap", size), |bencher| {
-            bencher.iter(|| {
-                for key in tuples(state - size) {
-                    map.remove(&key);
-                }
-                for key in tuples(state) {
-                    map.insert(key, Value::default());
-                }
-                state += 1;
-            });
+        bench_turns(&mut group, "dashmap", size, |old, new| {
+            let ended = old.map(|key| map.remove(&key).is_some());
+            (ended, new.map(|key| map.insert(key, Value::default()).is_some()))
         });
         drop(map);
         let map = lock_free(size);
-        let mut state = size;
-        group.bench_function(BenchmarkId::new("papaya", size), |bencher| {
-            bencher.iter(|| {
-                let map = map.pin();
-                for key in tuples(state - size) {
-                    map.remove(&key);
-                }
-                for key in tuples(state) {
-                    map.insert(key, Value::default());
-                }
-                state += 1;
-            });
+        bench_turns(&mut group, "papaya", size, |old, new| {
+            let map = map.pin();
+            let ended = old.map(|key| map.remove(&key).is_some());
+            (ended, new.map(|key| map.insert(key, Value::default()).is_some()))
         });
     }
     group.finish();

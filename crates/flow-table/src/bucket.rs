@@ -179,21 +179,19 @@ impl Bucket {
         self.slots[slot].store(word.0, Ordering::Release);
     }
 
-    /// Whether a slot is free, for the only one who writes.
+    /// A free slot, for the only one who writes.
     #[inline]
-    pub(crate) fn has_room(&self) -> bool {
-        Header(self.header.load(Ordering::Relaxed)).free().next().is_some()
+    pub(crate) fn free_slot(&self) -> Option<usize> {
+        // Relaxed: nobody else has changed it.
+        Header(self.header.load(Ordering::Relaxed)).free().next()
     }
 
-    /// Puts a final word into a free slot, for the only one who writes; `false` if there is none.
-    pub(crate) fn put(&self, hash: Hash, word: Word) -> bool {
-        // Relaxed: nobody else has changed it.
+    /// Puts a final word into a free slot, for the only one who writes.
+    pub(crate) fn put(&self, slot: usize, hash: Hash, word: Word) {
         let header = self.header.load(Ordering::Relaxed);
-        let Some(slot) = Header(header).free().next() else { return false };
         // Release, twice, for the same as in `announce`.
         self.header.store(header | hash.short_tag() << (8 * slot), Ordering::Release);
         self.slots[slot].store(word.0, Ordering::Release);
-        true
     }
 
     /// As [`Self::vacate`], for the only one who writes.

@@ -100,10 +100,11 @@ impl<K: Key, V: Send + Sync + 'static> Table<K, V> {
     fn put(&self, hash: Hash, link: Link) -> bool {
         let mut bucket = hash.home(self.buckets.len());
         for distance in 0..self.probe_limit() {
-            if self.buckets[bucket].has_room() {
-                let spot = Spot { distance, bucket, slot: 0 };
+            if let Some(slot) = self.buckets[bucket].free_slot() {
+                let spot = Spot { distance, bucket, slot };
                 self.for_each_before(hash, spot, |bucket| self.buckets[bucket].count_passed());
-                return self.buckets[bucket].put(hash, Word::last(hash, link));
+                self.buckets[bucket].put(slot, hash, Word::last(hash, link));
+                return true;
             }
             bucket = self.next_bucket(bucket);
         }

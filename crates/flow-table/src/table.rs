@@ -134,7 +134,7 @@ impl<K: Key, V: Send + Sync + 'static> Table<K, V> {
     /// Step 2: reads the bucket and starts to fetch the side of the entry that the key seems to be.
     #[inline]
     pub fn prefetch_entry(&self, hash: Hash) {
-        self.prefetch_link(self.likely(hash));
+        prefetch_at(self.sides().wrapping_add(self.likely(&self.buckets, hash).index()));
     }
 
     /// Step 3: finds a key whose hash is known.
@@ -156,8 +156,12 @@ impl<K: Key, V: Send + Sync + 'static> Table<K, V> {
     #[inline]
     pub fn lookups<'a>(&'a self, pass: &'a Pass<'_>) -> Lookups<'a, K, V> {
         self.check(pass);
-        let (buckets, sides) = (&self.buckets[..], self.entries.as_ptr().cast());
-        Lookups { table: self, buckets, sides, links: [Link::NONE; GROUP_MAX] }
+        Lookups {
+            table: self,
+            buckets: &self.buckets,
+            sides: self.sides(),
+            links: [Link::NONE; GROUP_MAX],
+        }
     }
 
     /// Finds many keys, fetching lines of all before looking at the first.
@@ -172,21 +176,18 @@ impl<K: Key, V: Send + Sync + 'static> Table<K, V> {
         out: &mut [Option<Hit<'a, K, V>>],
     ) {
         assert_eq!(keys.len(), out.len(), "a result for each key");
-        self.check(pass);
         for (keys, out) in keys.chunks(GROUP_MAX).zip(out.chunks_mut(GROUP_MAX)) {
-            let mut hashes = [Hash(0); GROUP_MAX];
+            let mut hashes = [Hash::NONE; GROUP_MAX];
             for (hash, key) in hashes.iter_mut().zip(keys) {
                 *hash = self.hash(key);
                 self.prefetch_bucket(*hash);
             }
-            let mut links = [Link::NONE; GROUP_MAX];
-            for (link, hash) in links.iter_mut().zip(&hashes[..keys.len()]) {
-                *link = self.likely(*hash);
-                self.prefetch_link(*link);
+            let mut lookups = self.lookups(pass);
+            for (n, hash) in hashes[..keys.len()].iter().enumerate() {
+                lookups.fetch(n, *hash);
             }
             for (n, (key, out)) in keys.iter().zip(out).enumerate() {
-                // SAFETY: the pass is of this domain and borrowed for 'a; the link was found above.
-                *out = unsafe { self.confirm(links[n], hashes[n], key) };
+                *out = lookups.confirm(n, hashes[n], key);
             }
         }
     }
@@ -351,8 +352,8 @@ impl<K: Key, V: Send + Sync + 'static> Table<K, V> {
 
     /// The first final word with the tags of this hash: almost surely the key's, if it has one.
     #[inline(always)]
-    fn likely(&self, hash: Hash) -> Link {
-        likely_at_home(&self.buckets, hash).unwrap_or_else(|| self.likely_further(hash))
+    fn likely(&self, buckets: &[Bucket], hash: Hash) -> Link {
+        likely_at_home(buckets, hash).unwrap_or_else(|| self.likely_further(hash))
     }
 
     /// The one in ten that the first look into the home bucket does not settle.
@@ -369,10 +370,10 @@ impl<K: Key, V: Send + Sync + 'static> Table<K, V> {
         .unwrap_or(Link::NONE)
     }
 
+    /// The first side. Others may only be named, not read, by way of it: [`Link::NONE`] names one that is not there.
     #[inline(always)]
-    fn prefetch_link(&self, link: Link) {
-        // No harm where there is no such side: what is fetched is not read.
-        prefetch_at(self.entries.as_ptr().cast::<Side<K, V>>().wrapping_add(link.index()));
+    fn sides(&self) -> *const Side<K, V> {
+        self.entries.as_ptr().cast()
     }
 
     /// Turns what `likely` returned into what `find` would have.
@@ -434,10 +435,7 @@ impl<'a, K: Key, V: Send + Sync + 'static> Lookups<'a, K, V> {
     /// Step 2 of the `index`th lookup: as [`Table::prefetch_entry`], and step 3 need not search again.
     #[inline(always)]
     pub fn fetch(&mut self, index: usize, hash: Hash) {
-        let link = match likely_at_home(self.buckets, hash) {
-            Some(link) => link,
-            None => self.table.likely_further(hash),
-        };
+        let link = self.table.likely(self.buckets, hash);
         prefetch_at(self.sides.wrapping_add(link.index()));
         self.links[index % GROUP_MAX] = link;
     }
