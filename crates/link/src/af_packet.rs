@@ -223,21 +223,11 @@ impl AfPacket {
 
     /// Sends up to [`BATCH_MAX`] packets, in runs that go the same way.
     fn send_some(&mut self, packets: &[PacketBuf]) -> SendReport {
-        let mut total = SendReport::default();
-        let mut rest = packets;
-        while !rest.is_empty() && total.would_block == 0 {
-            let (run, by_ring) = self.first_run(rest);
-            let (run, after) = rest.split_at(run);
-            let report = if by_ring { self.send_by_ring(run) } else { self.send_by_socket(run) };
-            total.sent += report.sent;
-            total.refused += report.refused;
-            total.would_block = report.would_block;
-            rest = after;
-        }
-        if total.would_block > 0 {
-            total.would_block += rest.len();
-        }
-        total
+        in_parts(packets, |rest| {
+            let (len, by_ring) = self.first_run(rest);
+            let run = &rest[..len];
+            (len, if by_ring { self.send_by_ring(run) } else { self.send_by_socket(run) })
+        })
     }
 
     /// How many packets from the first on go the same way, and whether that is by the ring.
@@ -346,19 +336,10 @@ impl Link for AfPacket {
     }
 
     fn send(&mut self, packets: &[PacketBuf]) -> SendReport {
-        let mut report = SendReport::default();
-        let mut rest = packets;
-        while !rest.is_empty() && report.would_block == 0 {
-            let (some, after) = rest.split_at(rest.len().min(BATCH_MAX));
-            let part = self.send_some(some);
-            report.sent += part.sent;
-            report.refused += part.refused;
-            report.would_block = part.would_block;
-            rest = after;
-        }
-        if report.would_block > 0 {
-            report.would_block += rest.len();
-        }
+        let report = in_parts(packets, |rest| {
+            let len = rest.len().min(BATCH_MAX);
+            (len, self.send_some(&rest[..len]))
+        });
         self.counters.count_send(report);
         report
     }
@@ -419,6 +400,26 @@ fn set_options(socket: BorrowedFd<'_>) -> io::Result<()> {
             .or_else(|_| sys::set_option(socket, libc::SOL_SOCKET, clamped, SOCKET_BUFFER_BYTES))?;
     }
     Ok(())
+}
+
+/// Sends packets in parts from the first on, until the link can take no more. `send` says how many it was for.
+fn in_parts(
+    packets: &[PacketBuf],
+    mut send: impl FnMut(&[PacketBuf]) -> (usize, SendReport),
+) -> SendReport {
+    let mut total = SendReport::default();
+    let mut rest = packets;
+    while !rest.is_empty() && total.would_block == 0 {
+        let (len, part) = send(rest);
+        total.sent += part.sent;
+        total.refused += part.refused;
+        total.would_block = part.would_block;
+        rest = &rest[len..];
+    }
+    if total.would_block > 0 {
+        total.would_block += rest.len();
+    }
+    total
 }
 
 /// Ties a ring to its link if that can be now.

@@ -177,9 +177,7 @@ fn rewrite(
 ) {
     let frame = packet.frame_mut();
     let change = translate_embedded(frame, inner, (destination, source));
-    let icmp_checksum = usize::from(datagram.l4) + icmp::CHECKSUM;
-    let old = u16_at(frame, icmp_checksum);
-    put_u16(frame, icmp_checksum, checksum::apply(old, change));
+    checksum::update(frame, usize::from(datagram.l4) + icmp::CHECKSUM, checksum::apply, change);
     let mut header = Patch::new(frame, usize::from(datagram.l3));
     if let Some(outer) = outer {
         header.address(ipv4::SOURCE, outer);

@@ -1,6 +1,6 @@
 //! One direction of a session: the compiled rewrite and what is remembered of the packets.
 
-use packet::checksum::{self, Delta};
+use packet::checksum::{self, Delta, update};
 use packet::gso;
 use packet::header::{ethernet, icmp, ipv4, put_u16, tcp, udp, udp_lite};
 use packet::{
@@ -371,12 +371,6 @@ pub(crate) struct Rewrite {
 pub(crate) struct Links {
     pub(crate) ingress: LinkId,
     pub(crate) next_hop: NextHop,
-}
-
-#[inline(always)]
-fn update(bytes: &mut [u8], at: usize, adjust: impl Fn(u16, Delta) -> u16, delta: Delta) {
-    let old = packet::header::u16_at(bytes, at);
-    put_u16(bytes, at, adjust(old, delta));
 }
 
 fn address_delta(old: Endpoint, new: Endpoint) -> Delta {

@@ -5,6 +5,8 @@
 //! A difference is computed once per session and added to each packet's checksum with
 //! [`apply`]: RFC 1624 equation 3, which never yields the wrong zero of equation 2.
 
+use crate::header::{put_u16, u16_at};
+
 /// Adds `bytes` to a running sum; an odd last byte is padded with zero.
 #[must_use]
 #[inline]
@@ -137,6 +139,14 @@ pub fn apply_udp(checksum: u16, delta: Delta) -> u16 {
 #[inline(always)]
 pub fn apply_partial(checksum: u16, delta: Delta) -> u16 {
     add(checksum, delta.0)
+}
+
+/// Changes the checksum field at `at` by a difference, in the way of its protocol: [`apply`], [`apply_udp`] or
+/// [`apply_partial`].
+#[inline(always)]
+pub fn update(bytes: &mut [u8], at: usize, adjust: impl Fn(u16, Delta) -> u16, delta: Delta) {
+    let new = adjust(u16_at(bytes, at), delta);
+    put_u16(bytes, at, new);
 }
 
 #[cfg(test)]

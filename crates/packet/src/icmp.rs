@@ -45,7 +45,7 @@ pub fn embedded(frame: &[u8], outer: &Datagram) -> Result<Embedded, DropReason> 
     if header_len < ipv4::LEN_MIN || packet.len() < header_len || packet[0] >> 4 != 4 {
         return Err(bad);
     }
-    if checksum::of(&packet[..header_len]) != 0 {
+    if !checksum::is_right(&packet[..header_len]) {
         return Err(bad);
     }
     if u16_at(packet, ipv4::FRAGMENT) & ipv4::OFFSET_MASK != 0 {

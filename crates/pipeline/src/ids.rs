@@ -43,24 +43,17 @@ impl Identifications {
         if size::is_atomic(packet, datagram) {
             return;
         }
-        let l3 = usize::from(datagram.l3);
-        let source = Ipv4Addr::from(bytes_at::<4>(packet.frame(), l3 + ipv4::SOURCE));
-        if source != datagram.source.address {
+        if is_translated(packet.frame(), datagram.l3.into(), datagram.source.address) {
             self.number(packet, datagram);
         }
     }
 
-    /// As [`Self::renumber`] for a packet of plain shape, which came from `source`.
+    /// As [`Self::renumber`] for a packet of plain shape.
     #[inline(always)]
     pub fn renumber_plain(&mut self, frame: &mut [u8], plain: &Plain) {
-        if !Plain::dont_fragment(frame) {
-            self.renumber_cuttable(frame, plain);
-        }
-    }
-
-    fn renumber_cuttable(&mut self, frame: &mut [u8], plain: &Plain) {
-        let source = Ipv4Addr::from(bytes_at::<4>(frame, ethernet::LEN + ipv4::SOURCE));
-        if source != plain.key.source().address {
+        if !Plain::dont_fragment(frame)
+            && is_translated(frame, ethernet::LEN, plain.key.source().address)
+        {
             self.write(frame, ethernet::LEN, plain.key.protocol(), 1);
         }
     }
@@ -77,9 +70,9 @@ impl Identifications {
         let new = self.take(source, destination, protocol, count);
         let old = u16_at(frame, l3 + ipv4::IDENTIFICATION);
         if old != new {
-            let sum = u16_at(frame, l3 + ipv4::CHECKSUM);
             put_u16(frame, l3 + ipv4::IDENTIFICATION, new);
-            put_u16(frame, l3 + ipv4::CHECKSUM, checksum::apply(sum, Delta::word(old, new)));
+            let delta = Delta::word(old, new);
+            checksum::update(frame, l3 + ipv4::CHECKSUM, checksum::apply, delta);
         }
     }
 
@@ -100,4 +93,9 @@ impl Identifications {
         *next = first.wrapping_add(count as u16);
         first
     }
+}
+
+/// Whether the packet at `l3`, which came from `source`, leaves from another address.
+fn is_translated(frame: &[u8], l3: usize, source: Ipv4Addr) -> bool {
+    Ipv4Addr::from(bytes_at::<4>(frame, l3 + ipv4::SOURCE)) != source
 }

@@ -1,6 +1,6 @@
 //! The path of a packet, from a link's batch to the egress queues.
 //!
-//! [`Worker::receive`] takes a batch through [`outbound`], [`inbound`] or [`local`], which leave one
+//! [`Worker::receive`] takes a batch through the passes of `path`, which leave one
 //! [`Verdict`] per packet; then it carries the verdicts out and counts each, in one place. Decisions depend on
 //! the packet, the flow table, the neighbour table and an immutable [`Snapshot`]; on nothing else, and the time is
 //! a parameter.
@@ -44,7 +44,6 @@ pub use egress::{Egress, EgressLink, Shapers, Way};
 pub use explain::{
     Decider, Explanation, FlowFate, Hop, Queue, Sight, Translated, explain, source_of,
 };
-pub use path::{inbound, local, outbound};
 pub use probe::{Probe, ProbeKind};
 pub use rings::{Inject, Punted, RING_LEN, Rings};
 pub use rules::{PolicyState, RuleBook, RuleId, RuleMatch, RuleOutcome, RulesInForce, Tally};

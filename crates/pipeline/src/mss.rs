@@ -30,8 +30,7 @@ pub fn clamp(packet: &mut PacketBuf, datagram: &Datagram, mss_max: u16) {
         } else {
             checksum::Delta::word(old.swap_bytes(), mss_max.swap_bytes())
         };
-        let sum = checksum::apply(u16_at(frame, l4 + tcp::CHECKSUM), delta);
-        put_u16(frame, l4 + tcp::CHECKSUM, sum);
+        checksum::update(frame, l4 + tcp::CHECKSUM, checksum::apply, delta);
     }
 }
 

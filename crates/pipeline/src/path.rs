@@ -1,4 +1,4 @@
-//! The path of a packet: `outbound`, `inbound` and `local`, each a few passes over a batch.
+//! The path of a packet: a few passes over a batch.
 
 use flow_table::{Hash, Lookups, Table};
 use nat::{Flow, SessionKey};
@@ -58,22 +58,6 @@ impl Slot {
         let host = host_of(self.plain.key.source().address, destination.into(), side);
         Tag { host: host.to_bits(), flow: self.tag.flow }
     }
-}
-
-/// Translates a batch that came from a LAN.
-pub fn outbound(batch: &mut Batch, worker: &mut Worker, snapshot: &Snapshot, now: Instant) {
-    run(batch, worker, snapshot, now, Side::Inside);
-}
-
-/// Translates a batch that came from the WAN.
-pub fn inbound(batch: &mut Batch, worker: &mut Worker, snapshot: &Snapshot, now: Instant) {
-    run(batch, worker, snapshot, now, Side::Outside);
-}
-
-/// Sends on a batch that the router's own stack made: IP packets behind an Ethernet header to be filled in,
-/// with [`LinkId::LOCAL`] as ingress. They leave through the same translation as those of a LAN.
-pub fn local(batch: &mut Batch, worker: &mut Worker, snapshot: &Snapshot, now: Instant) {
-    run(batch, worker, snapshot, now, Side::Inside);
 }
 
 /// What all packets of a batch have in common, where all were of the usual shape, of known flows, and for one link.

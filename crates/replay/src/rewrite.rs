@@ -2,7 +2,7 @@
 
 use std::net::Ipv4Addr;
 
-use packet::checksum::{self, Delta};
+use packet::checksum::{self, Delta, update};
 use packet::header::{
     bytes_at, ethernet, icmp, ipv4, put_u16, put_u32, tcp, u16_at, u32_at, udp, udp_lite,
 };
@@ -138,11 +138,6 @@ fn ports(frame: &mut [u8], l4: usize, from: Endpoint, to: Endpoint) -> Delta {
 fn identifier(frame: &mut [u8], l4: usize, identifier: u16) {
     let delta = replace_u16(frame, l4 + icmp::IDENTIFIER, identifier);
     update(frame, l4 + icmp::CHECKSUM, checksum::apply, delta);
-}
-
-fn update(frame: &mut [u8], at: usize, adjust: impl Fn(u16, Delta) -> u16, delta: Delta) {
-    let new = adjust(u16_at(frame, at), delta);
-    put_u16(frame, at, new);
 }
 
 fn replace_u16(frame: &mut [u8], at: usize, new: u16) -> Delta {

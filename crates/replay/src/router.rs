@@ -227,9 +227,8 @@ impl Router {
             }
             // One by one: the worker only remembers the verdicts of its last batch.
             self.worker.take_injected(&mut self.stock.egress, &self.snapshot, now);
-            let mut verdicts = self.worker.verdicts();
-            if let (Some(verdict), 0) = (verdicts.next(), verdicts.len()) {
-                drop(verdicts);
+            let verdict = self.worker.verdicts().next();
+            if let Some(verdict) = verdict {
                 see(self, Event::Judged(ingress, &frame, verdict));
             }
         }
