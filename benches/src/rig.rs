@@ -141,7 +141,7 @@ impl Rig {
         self.pass_to(|_| ())
     }
 
-    fn pass_to(&mut self, mut leave: impl FnMut(&[u8])) -> usize {
+    fn pass_to(&mut self, mut leave: impl FnMut(&[packet::PacketBuf])) -> usize {
         let Self { worker, egress, snapshot, counters, batch, now, .. } = self;
         let packets = batch.len() as u32;
         worker.receive(batch, egress, snapshot, *now);
@@ -151,7 +151,7 @@ impl Rig {
         let mut left = 0;
         for link in [LinkId::WAN, LAN] {
             egress.flush(link, counters, |packets| {
-                packets.iter().for_each(|packet| leave(packet.frame()));
+                leave(packets);
                 left += packets.len();
                 0
             });
@@ -181,7 +181,9 @@ impl Rig {
             self.load_with(1, |packet| traffic.write_flags(packet, way, *number, flags));
         }
         let mut sources = Vec::with_capacity(numbers.len());
-        let left = self.pass_to(|frame| sources.push(traffic::source_of(frame)));
+        let left = self.pass_to(|packets| {
+            sources.extend(packets.iter().map(|packet| traffic::source_of(packet.frame())));
+        });
         assert_eq!(left, numbers.len(), "{:?}", self.worker.verdicts().collect::<Vec<_>>());
         if way == Way::Outbound {
             for (number, source) in numbers.iter().zip(sources) {

@@ -1,8 +1,10 @@
 //! One direction of a session: the compiled rewrite and what is remembered of the packets.
 
-use packet::checksum::{self, Delta, update};
+use std::net::Ipv4Addr;
+
+use packet::checksum::{self, Delta, WireDelta};
 use packet::gso;
-use packet::header::{ethernet, icmp, ipv4, put_u16, tcp, udp, udp_lite};
+use packet::header::{ethernet, icmp, ipv4, tcp, udp, udp_lite};
 use packet::{
     Datagram, Endpoint, FlowKey, IcmpKind, Instant, L4, LinkId, PacketBuf, Plain, Protocol,
 };
@@ -58,12 +60,14 @@ pub struct NextHop {
 /// for. The low 16 bits of the two words are the halves of a [`Window`].
 #[repr(C)]
 pub struct Flow {
-    source: Endpoint,
-    destination: Endpoint,
+    /// Source and destination address after the rewrite, as they lie in a packet.
+    addresses: [u8; 8],
+    /// The ports, likewise.
+    ports: [u8; 4],
     /// Change of the addresses alone: IP header, and pseudo-header under a partial checksum.
-    addresses: Delta,
+    network_change: WireDelta,
     /// Change of all that a complete transport checksum covers.
-    transport: Delta,
+    transport_change: WireDelta,
     neighbour: AtomicU32,
     generation: AtomicU32,
     seen: AtomicU32,
@@ -94,21 +98,21 @@ impl Flow {
             L4::Tcp { .. } => {
                 self.put_ports(frame, l4);
                 let adjust = if partial { checksum::apply_partial } else { checksum::apply };
-                update(frame, l4 + tcp::CHECKSUM, adjust, self.covered(partial));
+                self.covered(partial).update(frame, l4 + tcp::CHECKSUM, adjust);
             }
             L4::Udp => {
                 self.put_ports(frame, l4);
                 let adjust = if partial { checksum::apply_partial } else { checksum::apply_udp };
-                update(frame, l4 + udp::CHECKSUM, adjust, self.covered(partial));
+                self.covered(partial).update(frame, l4 + udp::CHECKSUM, adjust);
             }
             L4::Icmp(kind) => {
                 let identifier = match kind {
-                    IcmpKind::Request => self.source.port,
-                    IcmpKind::Reply => self.destination.port,
+                    IcmpKind::Request => &self.ports[..2],
+                    IcmpKind::Reply => &self.ports[2..],
                     IcmpKind::Error => return,
                 };
-                put_u16(frame, l4 + icmp::IDENTIFIER, identifier);
-                update(frame, l4 + icmp::CHECKSUM, checksum::apply, self.transport);
+                frame[l4 + icmp::IDENTIFIER..][..2].copy_from_slice(identifier);
+                self.transport_change.update(frame, l4 + icmp::CHECKSUM, checksum::apply);
             }
             _ => self.apply_other(packet, datagram),
         }
@@ -123,15 +127,16 @@ impl Flow {
         let headers: &mut [u8; Plain::L4 + udp::LEN] = frame.first_chunk_mut().expect(SHAPE);
         self.apply_network(headers, ethernet::LEN);
         self.put_ports(headers, Plain::L4);
-        let tcp_headers: Option<&mut [u8; Plain::L4 + tcp::LEN_MIN]> = frame.first_chunk_mut();
+        let change = self.covered(is_partial);
         match (plain.is_tcp(), is_partial) {
-            (false, false) => update(frame, UDP_SUM, checksum::apply_udp, self.transport),
-            (false, true) => update(frame, UDP_SUM, checksum::apply_partial, self.addresses),
-            (true, false) => {
-                update(tcp_headers.expect(SHAPE), TCP_SUM, checksum::apply, self.transport);
-            }
-            (true, true) => {
-                update(tcp_headers.expect(SHAPE), TCP_SUM, checksum::apply_partial, self.addresses);
+            (false, false) => change.update(headers, UDP_SUM, checksum::apply_udp),
+            (false, true) => change.update(headers, UDP_SUM, checksum::apply_partial),
+            (true, _) => {
+                let headers: &mut [u8; Plain::L4 + tcp::LEN_MIN] =
+                    frame.first_chunk_mut().expect(SHAPE);
+                let adjust =
+                    if is_partial { checksum::apply_partial } else { checksum::apply };
+                change.update(headers, TCP_SUM, adjust);
             }
         }
     }
@@ -145,7 +150,8 @@ impl Flow {
                 let frame = packet.frame_mut();
                 self.put_ports(frame, l4);
                 // Its checksum is never 0, and becomes all ones where UDP's does (RFC 3828 §3.1).
-                update(frame, l4 + udp_lite::CHECKSUM, checksum::apply_udp, self.transport);
+                let at = l4 + udp_lite::CHECKSUM;
+                self.transport_change.update(frame, at, checksum::apply_udp);
             }
             // A partial checksum ends as the Internet checksum, SCTP's is a CRC: nobody behind us
             // could finish it.
@@ -161,20 +167,19 @@ impl Flow {
             frame[l3..].first_chunk_mut().expect("parse found a whole IP header at l3");
         debug_assert!(header[ipv4::TTL] > 1, "the caller answers a TTL that runs out");
         header[ipv4::TTL] = header[ipv4::TTL].wrapping_sub(1);
-        header[ipv4::SOURCE..ipv4::SOURCE + 4].copy_from_slice(&self.source.address.octets());
-        header[ipv4::DESTINATION..].copy_from_slice(&self.destination.address.octets());
-        update(header, ipv4::CHECKSUM, checksum::apply, self.addresses.and(TTL_LESS_ONE));
+        header[ipv4::SOURCE..].copy_from_slice(&self.addresses);
+        let change = self.network_change.and(TTL_LESS_ONE.into());
+        change.update(header, ipv4::CHECKSUM, checksum::apply);
     }
 
     #[inline(always)]
     fn put_ports(&self, frame: &mut [u8], l4: usize) {
-        put_u16(frame, l4 + tcp::SOURCE, self.source.port);
-        put_u16(frame, l4 + tcp::DESTINATION, self.destination.port);
+        frame[l4 + tcp::SOURCE..][..4].copy_from_slice(&self.ports);
     }
 
-    #[inline]
-    fn covered(&self, partial: bool) -> Delta {
-        if partial { self.addresses } else { self.transport }
+    #[inline(always)]
+    fn covered(&self, partial: bool) -> WireDelta {
+        if partial { self.network_change } else { self.transport_change }
     }
 
     /// Counts packets of the side, which is not TCP, and notes when the last came.
@@ -252,13 +257,15 @@ impl Flow {
     /// Source endpoint after the rewrite.
     #[must_use]
     pub fn source(&self) -> Endpoint {
-        self.source
+        let ([a, b, c, d, ..], [high, low, ..]) = (self.addresses, self.ports);
+        Endpoint::new(Ipv4Addr::new(a, b, c, d), u16::from_be_bytes([high, low]))
     }
 
     /// Destination endpoint after the rewrite.
     #[must_use]
     pub fn destination(&self) -> Endpoint {
-        self.destination
+        let ([.., a, b, c, d], [.., high, low]) = (self.addresses, self.ports);
+        Endpoint::new(Ipv4Addr::new(a, b, c, d), u16::from_be_bytes([high, low]))
     }
 
     /// Who sent the session's first packet.
@@ -300,11 +307,13 @@ impl Flow {
             | Protocol::IpIp
             | Protocol::SixInFour => Delta::NONE,
         };
+        // As they lie in a packet's key.
+        let after = FlowKey::new(key.protocol(), source, destination, key.side());
         let flow = Self {
-            source,
-            destination,
-            addresses,
-            transport,
+            addresses: after.wire_addresses(),
+            ports: after.wire_ports(),
+            network_change: addresses.into(),
+            transport_change: transport.into(),
             neighbour: AtomicU32::new(links.next_hop.neighbour),
             generation: AtomicU32::new(generation),
             seen: AtomicU32::new(Tick::at(now).0),
@@ -354,7 +363,7 @@ impl std::fmt::Debug for Flow {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let mut show = f.debug_struct("Flow");
         show.field("direction", &self.direction());
-        show.field("source", &self.source).field("destination", &self.destination);
+        show.field("source", &self.source()).field("destination", &self.destination());
         show.field("packets", &self.packets()).finish_non_exhaustive()
     }
 }

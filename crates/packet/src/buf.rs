@@ -304,6 +304,25 @@ impl Pool {
         self.free.push_mut(buf).clear();
     }
 
+    /// Brings several buffers home, which leave `bufs`; `false`, and nothing done, if not all of them are a worker's and
+    /// of this pool's size.
+    ///
+    /// # Panics
+    /// If the pool would then have more than all its buffers.
+    #[must_use]
+    pub fn put_all(&mut self, bufs: &mut Vec<PacketBuf>) -> bool {
+        let is_of_here =
+            |buf: &PacketBuf| buf.home == Home::Worker && buf.frame_max() == self.frame_max;
+        if !bufs.iter().all(is_of_here) {
+            return false;
+        }
+        let count = self.free.len() + bufs.len();
+        assert!(count <= self.capacity, "more buffers came home than went out");
+        bufs.iter_mut().for_each(PacketBuf::clear);
+        self.free.append(bufs);
+        true
+    }
+
     /// Buffers at home.
     #[must_use]
     pub fn available(&self) -> usize {
@@ -341,6 +360,20 @@ mod tests {
         let buf = pool.take().unwrap();
         assert!(buf.is_empty());
         assert_eq!(buf.offload, Offload::NONE);
+    }
+
+    #[test]
+    fn several_come_home_together_or_none_does() {
+        let mut pool = Pool::small(3);
+        let mut out: Vec<_> = std::iter::from_fn(|| pool.take()).collect();
+        assert!(out[1].copy_from(&[1; 64]));
+        out.push(PacketBuf::small().for_rings());
+        assert!(!pool.put_all(&mut out) && out.len() == 4 && out[1].len() == 64);
+        out[3] = PacketBuf::large();
+        assert!(!pool.put_all(&mut out) && pool.available() == 0);
+        out.truncate(3);
+        assert!(pool.put_all(&mut out) && out.is_empty());
+        assert!((0..3).all(|_| pool.take().is_some_and(|buf| buf.is_empty())));
     }
 
     #[test]

@@ -5,7 +5,7 @@
 //! A difference is computed once per session and added to each packet's checksum with
 //! [`apply`]: RFC 1624 equation 3, which never yields the wrong zero of equation 2.
 
-use crate::header::{put_u16, u16_at};
+use crate::header::{bytes_at, put_u16, u16_at};
 
 /// Adds `bytes` to a running sum; an odd last byte is padded with zero.
 #[must_use]
@@ -109,6 +109,37 @@ impl Delta {
     #[inline]
     pub fn and(self, other: Delta) -> Self {
         Self(add(self.0, other.0))
+    }
+}
+
+/// A [`Delta`] as it would lie in a packet, for whoever adds it to many: the order of the bytes does not matter to the sum
+/// (RFC 1071 §2B), so that none need be turned round.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct WireDelta(u16);
+
+impl WireDelta {
+    /// No change.
+    pub const NONE: WireDelta = WireDelta(0);
+
+    /// Both changes together.
+    #[must_use]
+    #[inline(always)]
+    pub fn and(self, other: WireDelta) -> Self {
+        Self(add(self.0, other.0))
+    }
+
+    /// As [`update`].
+    #[inline(always)]
+    pub fn update(self, bytes: &mut [u8], at: usize, adjust: impl Fn(u16, Delta) -> u16) {
+        let new = adjust(u16::from_ne_bytes(bytes_at(bytes, at)), Delta(self.0));
+        bytes[at..at + 2].copy_from_slice(&new.to_ne_bytes());
+    }
+}
+
+impl From<Delta> for WireDelta {
+    #[inline]
+    fn from(delta: Delta) -> Self {
+        Self(delta.0.to_be())
     }
 }
 
@@ -218,6 +249,20 @@ mod tests {
             let incremental = apply(before, Delta::long(old, new));
             // 0x0000 and 0xffff are the same number; which one a full sum gives depends on the data.
             prop_assert!(full == incremental || (full ^ incremental) == 0xffff && (full == 0 || full == 0xffff));
+        }
+
+        #[test]
+        fn in_wire_order_the_same_is_added(
+            checksum in any::<u16>(),
+            deltas in any::<[u16; 2]>(),
+            adjust in 0usize..3,
+        ) {
+            let adjust = [apply, apply_udp, apply_partial][adjust];
+            let [one, other] = deltas.map(Delta);
+            let (mut plain, mut wire) = (checksum.to_be_bytes(), checksum.to_be_bytes());
+            update(&mut plain, 0, adjust, one.and(other));
+            WireDelta::from(one).and(other.into()).update(&mut wire, 0, adjust);
+            prop_assert_eq!(plain, wire);
         }
 
         #[test]

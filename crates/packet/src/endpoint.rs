@@ -144,8 +144,9 @@ pub enum Side {
 
 /// What identifies one direction of a flow: addresses, ports, protocol and the side it arrives on.
 ///
-/// **Shape**: two words, so that comparing is two compares. The first holds source and destination
-/// address, the second source port, destination port, protocol and side.
+/// **Shape**: two words, so that comparing is two compares. The first holds source and destination address, the second
+/// source port, destination port, mark, protocol and side, each as in a packet: so the first word and half of the second
+/// are copied from one as they lie there.
 ///
 /// ICMP queries: a request carries its identifier as source port and 0 as destination port, a reply
 /// 0 as source port and the identifier as destination port. So reversing a key works as for UDP.
@@ -162,27 +163,52 @@ impl FlowKey {
     #[must_use]
     #[inline]
     pub fn new(protocol: Protocol, source: Endpoint, destination: Endpoint, side: Side) -> Self {
-        let addresses =
-            u64::from(u32::from(source.address)) << 32 | u64::from(u32::from(destination.address));
-        let rest = u64::from(source.port) << 48
-            | u64::from(destination.port) << 32
-            | u64::from(protocol as u8) << 8
-            | side as u64;
-        Self([addresses, rest])
+        let [a, b, c, d] = source.address.octets();
+        let [e, f, g, h] = destination.address.octets();
+        let ([i, j], [k, l]) = (source.port.to_be_bytes(), destination.port.to_be_bytes());
+        Self::of_wire(protocol, [a, b, c, d, e, f, g, h], [i, j, k, l], side)
+    }
+
+    /// Makes a key from both addresses and both ports as they lie in a packet.
+    #[must_use]
+    #[inline(always)]
+    pub fn of_wire(protocol: Protocol, addresses: [u8; 8], ports: [u8; 4], side: Side) -> Self {
+        let [a, b, c, d] = ports;
+        let ports = u64::from_ne_bytes([a, b, c, d, 0, 0, 0, 0]);
+        let rest = u64::from_ne_bytes([0, 0, 0, 0, 0, 0, protocol as u8, side as u8]);
+        Self([u64::from_ne_bytes(addresses), ports | rest])
     }
 
     /// Source endpoint.
     #[must_use]
     #[inline]
     pub fn source(self) -> Endpoint {
-        Endpoint::new(Ipv4Addr::from((self.0[0] >> 32) as u32), (self.0[1] >> 48) as u16)
+        let ([a, b, c, d, ..], [i, j, ..]) = (self.0[0].to_ne_bytes(), self.0[1].to_ne_bytes());
+        Endpoint::new(Ipv4Addr::new(a, b, c, d), u16::from_be_bytes([i, j]))
     }
 
     /// Destination endpoint.
     #[must_use]
     #[inline]
     pub fn destination(self) -> Endpoint {
-        Endpoint::new(Ipv4Addr::from(self.0[0] as u32), (self.0[1] >> 32) as u16)
+        let ([.., e, f, g, h], [_, _, k, l, ..]) =
+            (self.0[0].to_ne_bytes(), self.0[1].to_ne_bytes());
+        Endpoint::new(Ipv4Addr::new(e, f, g, h), u16::from_be_bytes([k, l]))
+    }
+
+    /// Source and destination address as they lie in a packet.
+    #[must_use]
+    #[inline(always)]
+    pub fn wire_addresses(self) -> [u8; 8] {
+        self.0[0].to_ne_bytes()
+    }
+
+    /// Source and destination port as they lie in a packet.
+    #[must_use]
+    #[inline(always)]
+    pub fn wire_ports(self) -> [u8; 4] {
+        let [a, b, c, d, ..] = self.0[1].to_ne_bytes();
+        [a, b, c, d]
     }
 
     /// Transport protocol.
@@ -199,14 +225,14 @@ impl FlowKey {
     #[must_use]
     #[inline]
     pub fn protocol_number(self) -> u8 {
-        (self.0[1] >> 8) as u8
+        self.0[1].to_ne_bytes()[6]
     }
 
     /// Side of arrival.
     #[must_use]
     #[inline]
     pub fn side(self) -> Side {
-        if self.0[1] & 1 == 0 { Side::Inside } else { Side::Outside }
+        if self.0[1].to_ne_bytes()[7] == 0 { Side::Inside } else { Side::Outside }
     }
 
     /// A name made of the fields of this key that no packet has as its key; another for each
@@ -215,13 +241,16 @@ impl FlowKey {
     pub fn marked(self, mark: u16) -> Self {
         debug_assert!(mark != 0, "mark 0 is that of packets");
         let [addresses, rest] = self.0;
-        Self([addresses, rest & !(0xffff << 16) | u64::from(mark) << 16])
+        let mut rest = rest.to_ne_bytes();
+        rest[4..6].copy_from_slice(&mark.to_be_bytes());
+        Self([addresses, u64::from_ne_bytes(rest)])
     }
 
     /// The mark of a name, 0 of a packet's key.
     #[must_use]
     pub fn mark(self) -> u16 {
-        (self.0[1] >> 16) as u16
+        let [.., high, low, _, _] = self.0[1].to_ne_bytes();
+        u16::from_be_bytes([high, low])
     }
 
     /// The two words, for hashing.

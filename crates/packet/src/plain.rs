@@ -1,7 +1,7 @@
 //! The shape of nearly every packet, recognised in a few loads.
 
 use crate::header::{bytes_at, ethernet, ipv4, tcp, u16_at, u32_at, udp};
-use crate::{Endpoint, FlowKey, MacAddr, PacketBuf, Protocol, Segment, Side, checksum};
+use crate::{FlowKey, MacAddr, PacketBuf, Protocol, Segment, Side, checksum};
 
 /// A whole TCP or UDP packet over untagged IPv4 without options that asks nothing of a router but to be sent on:
 /// addressed to its station, TTL above 1, no super-packet, and of TCP no segment that opens or ends a connection.
@@ -35,8 +35,9 @@ impl Plain {
         let ip: &[u8; ipv4::LEN_MIN] = headers[ethernet::LEN..].first_chunk()?;
         let ip_len = u16_at(ip, ipv4::TOTAL_LENGTH);
         let fragment = u16_at(ip, ipv4::FRAGMENT);
-        let ports = u32_at(headers, Self::L4);
-        let (source_port, destination_port) = ((ports >> 16) as u16, ports as u16);
+        let ports: [u8; 4] = bytes_at(headers, Self::L4);
+        let [source_port, destination_port] =
+            [[ports[0], ports[1]], [ports[2], ports[3]]].map(u16::from_ne_bytes);
         let starts = u32::from_ne_bytes(bytes_at(headers, ethernet::ETHERTYPE));
         let is_plain = is_for(headers, mac)
             && starts & STARTS_MASK == u32::from_ne_bytes(STARTS)
@@ -79,10 +80,8 @@ impl Plain {
         {
             return None;
         }
-        let address = |at| std::net::Ipv4Addr::from_bits(u32_at(ip, at));
-        let source = Endpoint::new(address(ipv4::SOURCE), source_port);
-        let destination = Endpoint::new(address(ipv4::DESTINATION), destination_port);
-        Some(Self { key: FlowKey::new(protocol, source, destination, side), ip_len })
+        let addresses = bytes_at(ip, ipv4::SOURCE);
+        Some(Self { key: FlowKey::of_wire(protocol, addresses, ports, side), ip_len })
     }
 
     /// TCP, not UDP.

@@ -248,8 +248,11 @@ impl Egress {
         counts.tx_bytes.add(queue.iter().map(|packet| packet.len() as u64).sum());
         let refused = send(queue);
         counts.dropped_by_egress[DropReason::LinkSend.index()].add(refused as u64);
-        for packet in queue.drain(..) {
-            put_home(packet, large, small, rings);
+        // Mostly they are all of one size.
+        if !large.put_all(queue) && !small.put_all(queue) {
+            for packet in queue.drain(..) {
+                put_home(packet, large, small, rings);
+            }
         }
     }
 
