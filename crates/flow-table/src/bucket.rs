@@ -100,6 +100,12 @@ impl Link {
         Self(entry << 1 | side as u32 & 1)
     }
 
+    /// The link of a side of the same entry; only the lowest bit of `side` counts.
+    #[inline(always)]
+    pub(crate) fn to(self, side: usize) -> Self {
+        Self(self.0 & !1 | side as u32 & 1)
+    }
+
     /// The number of the side among all sides.
     #[inline(always)]
     pub(crate) fn index(self) -> usize {

@@ -1,6 +1,6 @@
 //! Entries, and hits on them.
 
-use std::{fmt, mem::MaybeUninit};
+use std::{fmt, marker::PhantomData, mem::MaybeUninit};
 
 use crate::{bucket::Link, memory::Zeroable, sync::UnsafeCell};
 
@@ -112,19 +112,32 @@ impl<K, V> Side<K, V> {
 /// A key that was found, and the entry that it leads to, valid as long as the pass it was found
 /// under. The entry may have been removed since.
 pub struct Hit<'a, K, V> {
-    entry: &'a Entry<K, V>,
+    /// The first of all sides of the table.
+    sides: *const Side<K, V>,
     link: Link,
+    pass: PhantomData<&'a Side<K, V>>,
 }
 
+// SAFETY: a hit is a reference to the sides of an entry.
+unsafe impl<K: Send + Sync, V: Send + Sync> Send for Hit<'_, K, V> {}
+// SAFETY: as above.
+unsafe impl<K: Send + Sync, V: Send + Sync> Sync for Hit<'_, K, V> {}
+
 impl<'a, K: Copy, V> Hit<'a, K, V> {
-    /// Makes a hit on one side of an entry.
+    /// Makes a hit on a side.
     ///
     /// # Safety
-    /// `entry` is the one that `link` names; it is initialised and not written for all of `'a`: the
-    /// link was found in a final word or the live bit set, under a pass borrowed for `'a`.
+    /// `sides` is the first of all sides of a table, and `link` that of one whose entry is initialised and not written for
+    /// all of `'a`: the link was found in a final word or the live bit set, under a pass borrowed for `'a`.
     #[inline(always)]
-    pub(crate) unsafe fn new(entry: &'a Entry<K, V>, link: Link) -> Self {
-        Self { entry, link }
+    pub(crate) unsafe fn new(sides: *const Side<K, V>, link: Link) -> Self {
+        Self { sides, link, pass: PhantomData }
+    }
+
+    #[inline(always)]
+    fn at(&self, link: Link) -> &'a Side<K, V> {
+        // SAFETY: the contract of `new`; both sides of an entry are sides of the table.
+        unsafe { &*self.sides.add(link.index()) }
     }
 
     /// The entry's name.
@@ -145,14 +158,16 @@ impl<'a, K: Copy, V> Hit<'a, K, V> {
     #[must_use]
     #[inline]
     pub fn key(&self) -> K {
-        self.key_at(self.side())
+        // SAFETY: the contract of `new`.
+        unsafe { self.at(self.link).key() }
     }
 
     /// The value of the side that was found.
     #[must_use]
     #[inline]
     pub fn value(&self) -> &'a V {
-        self.value_at(self.side())
+        // SAFETY: the contract of `new`.
+        unsafe { self.at(self.link).value() }
     }
 
     /// The entry's other key; another cache line.
@@ -174,7 +189,7 @@ impl<'a, K: Copy, V> Hit<'a, K, V> {
     #[inline]
     pub fn key_at(&self, side: usize) -> K {
         // SAFETY: the contract of `new`.
-        unsafe { self.entry[side & 1].key() }
+        unsafe { self.at(self.link.to(side)).key() }
     }
 
     /// The value of a side; only the lowest bit of `side` counts.
@@ -182,7 +197,7 @@ impl<'a, K: Copy, V> Hit<'a, K, V> {
     #[inline]
     pub fn value_at(&self, side: usize) -> &'a V {
         // SAFETY: the contract of `new`.
-        unsafe { self.entry[side & 1].value() }
+        unsafe { self.at(self.link.to(side)).value() }
     }
 }
 

@@ -189,6 +189,7 @@ impl<K: Key, V: Send + Sync + 'static> Owner<K, V> {
             unseen -= step;
             if empty < stretch {
                 let id = EntryId((slot + empty) as u32);
+                table.prefetch_ahead(id);
                 // SAFETY: its live bit is set, under a pass that is borrowed for 'a.
                 let hit = unsafe { table.hit(Link::new(id.0, 0)) };
                 if f(hit) == Keep::No {

@@ -200,7 +200,7 @@ impl<K: Key, V: Send + Sync + 'static> Table<K, V> {
         let bits = self.live.get(id.index() / 64)?.load(Ordering::Acquire);
         // SAFETY: its live bit is set, under a pass of this domain that is borrowed for 'a.
         (bits >> (id.0 % 64) & 1 == 1)
-            .then(|| unsafe { Hit::new(&self.entries[id.index()], Link::new(id.0, 0)) })
+            .then(|| unsafe { Hit::new(self.sides(), Link::new(id.0, 0)) })
     }
 
     /// Calls `f` with side 0 of every entry that stays in the table during the call, and of some
@@ -214,7 +214,7 @@ impl<K: Key, V: Send + Sync + 'static> Table<K, V> {
                 let index = n * 64 + bits.trailing_zeros() as usize;
                 bits &= bits - 1;
                 // SAFETY: as in `by_id`.
-                f(unsafe { Hit::new(&self.entries[index], Link::new(index as u32, 0)) });
+                f(unsafe { Hit::new(self.sides(), Link::new(index as u32, 0)) });
             }
         }
     }
@@ -317,7 +317,7 @@ impl<K: Key, V: Send + Sync + 'static> Table<K, V> {
     pub(crate) unsafe fn hit<'a>(&'a self, link: Link) -> Hit<'a, K, V> {
         debug_assert!(link.index() < 2 * self.entries.len());
         // SAFETY: links in play are those of entries of this table; the rest is handed on.
-        unsafe { Hit::new(self.entries.get_unchecked(link.entry() as usize), link) }
+        unsafe { Hit::new(self.sides(), link) }
     }
 
     /// Whether one owner writes and nobody else.
@@ -370,28 +370,18 @@ impl<K: Key, V: Send + Sync + 'static> Table<K, V> {
         .unwrap_or(Link::NONE)
     }
 
+    /// For a walk over all entries that has come to `id`: asks for one that it will come to later.
+    #[inline(always)]
+    pub(crate) fn prefetch_ahead(&self, id: EntryId) {
+        let first = self.sides().wrapping_add(2 * (id.index() + AHEAD));
+        prefetch_at(first);
+        prefetch_at(first.wrapping_add(1));
+    }
+
     /// The first side. Others may only be named, not read, by way of it: [`Link::NONE`] names one that is not there.
     #[inline(always)]
     fn sides(&self) -> *const Side<K, V> {
         self.entries.as_ptr().cast()
-    }
-
-    /// Turns what `likely` returned into what `find` would have.
-    ///
-    /// # Safety
-    /// The caller got the link from `likely` under a pass of this domain that it holds for `'a`.
-    #[inline(always)]
-    unsafe fn confirm<'a>(&'a self, link: Link, hash: Hash, key: &K) -> Option<Hit<'a, K, V>> {
-        if link == Link::NONE {
-            return None;
-        }
-        // SAFETY: handed on.
-        if unsafe { self.key_of(link) } == *key {
-            // SAFETY: handed on.
-            return Some(unsafe { self.hit(link) });
-        }
-        // SAFETY: the same pass.
-        unsafe { self.find(hash, key) }
     }
 }
 
@@ -445,10 +435,23 @@ impl<'a, K: Key, V: Send + Sync + 'static> Lookups<'a, K, V> {
     #[must_use]
     #[inline(always)]
     pub fn confirm(&self, index: usize, hash: Hash, key: &K) -> Option<Hit<'a, K, V>> {
-        // SAFETY: the link was found in this table under the pass that `lookups` checked, borrowed for 'a.
-        unsafe { self.table.confirm(self.links[index % GROUP_MAX], hash, key) }
+        let link = self.links[index % GROUP_MAX];
+        if link == Link::NONE {
+            return None;
+        }
+        // SAFETY: the link was found in a final word of this table under the pass that `lookups` checked, borrowed for
+        // 'a; `sides` is the first of the table's.
+        let hit = unsafe { Hit::new(self.sides, link) };
+        if hit.key() == *key {
+            return Some(hit);
+        }
+        // SAFETY: the same pass.
+        unsafe { self.table.find(hash, key) }
     }
 }
+
+/// Entries that a walk over all of them prefetches ahead: more than it looks at between two batches of packets.
+const AHEAD: usize = 16;
 
 #[inline(always)]
 fn home(buckets: &[Bucket], hash: Hash) -> &Bucket {

@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 #[cfg(loom)]
 use loom::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use packet::{LinkId, MacAddr};
+use packet::{LinkId, MacAddr, MacWord};
 
 /// Slots in the table: every host of a /20, which is more than one broadcast domain bears.
 pub const NEIGHBOURS_MAX: usize = if cfg!(loom) { 1 } else { 4096 };
@@ -21,10 +21,10 @@ pub const NEIGHBOURS_MAX: usize = if cfg!(loom) { 1 } else { 4096 };
 /// without a free slot is rare, and a look-up reads at most eight cache lines.
 const WINDOW: usize = if cfg!(loom) { 1 } else { 16 };
 
-const VALID: u64 = 1;
-const VERSION_SHIFT: u32 = 1;
+const MAC_BITS: u32 = 48;
+const VALID: u64 = 1 << MAC_BITS;
+const VERSION_SHIFT: u32 = MAC_BITS + 1;
 const VERSION_MASK: u16 = 0x7fff;
-const MAC_SHIFT: u32 = 16;
 
 /// A reference to a neighbour that a flow entry keeps; 32 bits.
 ///
@@ -67,7 +67,7 @@ pub struct Neighbours {
 struct Slot {
     /// Link and address. Means nothing unless the value is valid.
     key: AtomicU64,
-    /// MAC (48 bits), version (15), valid (1).
+    /// Version (15 bits), valid (1), MAC (48, the first byte lowest, as they are stored into a frame).
     value: AtomicU64,
     /// Whether a reader came by since the writer last asked.
     used: AtomicBool,
@@ -113,6 +113,13 @@ impl Neighbours {
     #[must_use]
     #[inline]
     pub fn resolve(&self, neighbour: NeighbourRef) -> Option<MacAddr> {
+        self.resolve_word(neighbour).map(MacAddr::from)
+    }
+
+    /// As [`Self::resolve`], for whoever only stores it into a frame.
+    #[must_use]
+    #[inline(always)]
+    pub fn resolve_word(&self, neighbour: NeighbourRef) -> Option<MacWord> {
         let slot = self.slots.get(usize::from(neighbour.slot))?;
         // Relaxed: the word is complete in itself.
         let value = slot.value.load(Ordering::Relaxed);
@@ -120,7 +127,7 @@ impl Neighbours {
             return None;
         }
         slot.mark_used();
-        Some(mac_of(value))
+        Some(MacWord::of_bits(value))
     }
 }
 
@@ -299,15 +306,7 @@ fn next_version(version: u16) -> u16 {
 
 #[inline]
 fn value_of(mac: MacAddr, version: u16) -> u64 {
-    let [a, b, c, d, e, f] = mac.0;
-    let mac = u64::from_be_bytes([0, 0, a, b, c, d, e, f]);
-    mac << MAC_SHIFT | u64::from(version) << VERSION_SHIFT | VALID
-}
-
-#[inline]
-fn mac_of(value: u64) -> MacAddr {
-    let [_, _, a, b, c, d, e, f] = (value >> MAC_SHIFT).to_be_bytes();
-    MacAddr([a, b, c, d, e, f])
+    u64::from(version) << VERSION_SHIFT | VALID | MacWord::from(mac).to_bits()
 }
 
 #[cfg(test)]

@@ -104,12 +104,15 @@ pub struct Engine {
     pub(crate) unanswered: usize,
     /// When upkeep last looked at an entry.
     pub(crate) upkept: Instant,
+    /// When it has one to look at again.
+    pub(crate) upkeep_at: Instant,
 }
 
 impl Engine {
     pub(crate) fn new(tables: Tables, owners: Owners, seed: u64) -> Self {
         let rng = StdRng::seed_from_u64(seed);
-        Self { tables, owners, rng, unanswered: 0, upkept: Instant::ZERO }
+        let (upkept, upkeep_at) = (Instant::ZERO, Instant::ZERO);
+        Self { tables, owners, rng, unanswered: 0, upkept, upkeep_at }
     }
 
     /// Draws a number that nobody outside can guess, for a secret of the caller's own.
@@ -167,7 +170,7 @@ impl Engine {
         match self.owners.sessions.insert(pass, plan.keys().map(SessionKey), values) {
             Ok(hit) if plan.traits() & UNADMITTED != 0 => {
                 match (&request.segment, request.datagram.transport) {
-                    (Some(segment), _) => touch_tcp(&hit, segment, now, 0, 0),
+                    (Some(segment), _) => touch_tcp(hit, segment, now, 0, 0),
                     (None, L4::Sctp(chunk)) => touch_sctp(&hit, chunk, now, 0, 0),
                     (None, _) => {}
                 }

@@ -8,6 +8,7 @@ use packet::header::{ethernet, icmp, ipv4, tcp, udp, udp_lite};
 use packet::{
     Datagram, Endpoint, FlowKey, IcmpKind, Instant, L4, LinkId, PacketBuf, Plain, Protocol,
 };
+use packet::{TcpHeaders, UdpHeaders};
 
 use crate::sync::{AtomicU8, AtomicU32, AtomicU64, Ordering};
 use crate::tick::Tick;
@@ -118,26 +119,29 @@ impl Flow {
         }
     }
 
-    /// As [`Self::apply`], for a packet of plain shape, whose transport checksum may be partial.
+    /// As [`Self::apply`], for a UDP packet of plain shape, whose checksum may be partial.
     #[inline(always)]
-    pub fn apply_plain(&self, frame: &mut [u8], plain: &Plain, is_partial: bool) {
-        const SHAPE: &str = "a plain packet has its headers";
-        const UDP_SUM: usize = Plain::L4 + udp::CHECKSUM;
-        const TCP_SUM: usize = Plain::L4 + tcp::CHECKSUM;
-        let headers: &mut [u8; Plain::L4 + udp::LEN] = frame.first_chunk_mut().expect(SHAPE);
+    pub fn apply_udp(&self, headers: &mut UdpHeaders, is_partial: bool) {
         self.apply_network(headers, ethernet::LEN);
         self.put_ports(headers, Plain::L4);
-        let change = self.covered(is_partial);
-        match (plain.is_tcp(), is_partial) {
-            (false, false) => change.update(headers, UDP_SUM, checksum::apply_udp),
-            (false, true) => change.update(headers, UDP_SUM, checksum::apply_partial),
-            (true, _) => {
-                let headers: &mut [u8; Plain::L4 + tcp::LEN_MIN] =
-                    frame.first_chunk_mut().expect(SHAPE);
-                let adjust =
-                    if is_partial { checksum::apply_partial } else { checksum::apply };
-                change.update(headers, TCP_SUM, adjust);
-            }
+        let at = Plain::L4 + udp::CHECKSUM;
+        if is_partial {
+            self.network_change.update(headers, at, checksum::apply_partial);
+        } else {
+            self.transport_change.update(headers, at, checksum::apply_udp);
+        }
+    }
+
+    /// As [`Self::apply_udp`], for TCP.
+    #[inline(always)]
+    pub fn apply_tcp(&self, headers: &mut TcpHeaders, is_partial: bool) {
+        self.apply_network(headers, ethernet::LEN);
+        self.put_ports(headers, Plain::L4);
+        let at = Plain::L4 + tcp::CHECKSUM;
+        if is_partial {
+            self.network_change.update(headers, at, checksum::apply_partial);
+        } else {
+            self.transport_change.update(headers, at, checksum::apply);
         }
     }
 

@@ -83,12 +83,12 @@ pub fn expects(hit: &SessionHit<'_>, segment: &Segment) -> bool {
 ///
 /// `bytes` are those of all the `packets` that the segment is on the wire.
 #[inline]
-pub fn touch_tcp(hit: &SessionHit<'_>, segment: &Segment, now: Instant, bytes: u64, packets: u64) {
+pub fn touch_tcp(hit: SessionHit<'_>, segment: &Segment, now: Instant, bytes: u64, packets: u64) {
     let own = hit.value();
     let window = if segment.has(tcp::SYN | tcp::FIN | tcp::RST)
         || own.happened(flow::RST | flow::OVERRULED | flow::FROZEN)
     {
-        observe(hit, segment, now)
+        observe(&hit, segment, now)
     } else {
         own.see(now);
         own.window().after(segment)
@@ -115,7 +115,7 @@ pub fn touch_sctp(hit: &SessionHit<'_>, chunk: SctpChunk, now: Instant, bytes: u
         data_len: 0,
         window_scale: None,
     };
-    touch_tcp(hit, &stand_in, now, bytes, packets);
+    touch_tcp(*hit, &stand_in, now, bytes, packets);
 }
 
 /// The part of [`touch_tcp`] that few segments need; the window that the side has then.

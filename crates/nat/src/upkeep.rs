@@ -32,6 +32,8 @@ impl Engine {
         }
         // What the budget does not cover stays owed.
         self.upkept = now - self.time_of(owed - due);
+        let look = Duration::from_nanos(NANOS_PER_SEC.div_ceil(self.looks_per_sec()));
+        self.upkeep_at = self.upkept + look;
         let Self { tables, owners, unanswered, .. } = self;
         owners.sessions.scan(pass, due, |hit| {
             let first = hit.value_at(0);
@@ -69,7 +71,7 @@ impl Engine {
     #[must_use]
     #[inline]
     pub fn is_upkeep_due(&self, now: Instant) -> bool {
-        self.due(now) > 0
+        now >= self.upkeep_at
     }
 
     /// Entries of a kind to look at, for the time since the last look; never more than come round.

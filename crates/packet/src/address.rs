@@ -3,6 +3,8 @@
 use std::fmt;
 use std::str::FromStr;
 
+use crate::UdpHeaders;
+
 /// An IEEE 802 MAC address.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct MacAddr(pub [u8; 6]);
@@ -36,6 +38,51 @@ impl fmt::Display for MacAddr {
 impl fmt::Debug for MacAddr {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)
+    }
+}
+
+/// A MAC address as it is stored into a frame in one go: its six bytes in order, then two that are 0.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct MacWord(u64);
+
+impl MacWord {
+    /// The address in the low 48 bits of `bits`, its first byte lowest.
+    #[must_use]
+    #[inline(always)]
+    pub const fn of_bits(bits: u64) -> Self {
+        Self((bits & 0xffff_ffff_ffff).to_le())
+    }
+
+    /// What [`Self::of_bits`] makes the word of.
+    #[must_use]
+    #[inline]
+    pub const fn to_bits(self) -> u64 {
+        u64::from_le(self.0)
+    }
+
+    /// Writes the two MAC addresses of a frame, as [`put_macs`](crate::header::put_macs).
+    #[inline(always)]
+    pub fn put_before(self, source: MacAddr, headers: &mut UdpHeaders) {
+        let [a, b, rest @ ..] = source.0;
+        let first = self.0 | u64::from_ne_bytes([0, 0, 0, 0, 0, 0, a, b]);
+        headers[..8].copy_from_slice(&first.to_ne_bytes());
+        headers[8..12].copy_from_slice(&rest);
+    }
+}
+
+impl From<MacAddr> for MacWord {
+    #[inline]
+    fn from(mac: MacAddr) -> Self {
+        let [a, b, c, d, e, f] = mac.0;
+        Self(u64::from_ne_bytes([a, b, c, d, e, f, 0, 0]))
+    }
+}
+
+impl From<MacWord> for MacAddr {
+    #[inline]
+    fn from(word: MacWord) -> Self {
+        let [a, b, c, d, e, f, _, _] = word.0.to_ne_bytes();
+        Self([a, b, c, d, e, f])
     }
 }
 

@@ -29,7 +29,7 @@ pub mod reset;
 mod segment;
 mod time;
 
-pub use address::{LinkId, MacAddr, ParseMacError, WorkerId};
+pub use address::{LinkId, MacAddr, MacWord, ParseMacError, WorkerId};
 pub use batch::{BATCH_MAX, Batch};
 pub use buf::{
     Gso, GsoKind, HEADROOM, Home, LARGE_FRAME_MAX, Offload, Offloads, PacketBuf, PartialChecksum,
@@ -38,7 +38,7 @@ pub use buf::{
 pub use endpoint::{Endpoint, External, FlowKey, Internal, Protocol, Remote, Side};
 pub use fragment::Fragment;
 pub use parse::{Arp, Datagram, IcmpKind, L4, Parsed, SctpChunk, parse};
-pub use plain::Plain;
+pub use plain::{Headers, Plain, TcpHeaders, UdpHeaders};
 pub use port_bitmap::PortBitmap;
 pub use ranges::{AddressSet, PortSet, RangeSet};
 pub use reason::{DropReason, PuntReason};

@@ -84,21 +84,6 @@ impl Plain {
         Some(Self { key: FlowKey::of_wire(protocol, addresses, ports, side), ip_len })
     }
 
-    /// TCP, not UDP.
-    #[must_use]
-    #[inline(always)]
-    pub fn is_tcp(&self) -> bool {
-        self.key.protocol_number() == TCP
-    }
-
-    /// Whether the packet may not be fragmented.
-    #[must_use]
-    #[inline(always)]
-    pub fn dont_fragment(frame: &[u8]) -> bool {
-        const HIGH: u8 = (ipv4::DONT_FRAGMENT >> 8) as u8;
-        frame[ethernet::LEN + ipv4::FRAGMENT] & HIGH != 0
-    }
-
     /// Length of the frame without padding.
     #[must_use]
     #[inline(always)]
@@ -106,24 +91,50 @@ impl Plain {
         ethernet::LEN + usize::from(self.ip_len)
     }
 
-    /// The segment that the frame carries, if it is TCP.
+    /// The headers of the frame.
+    ///
+    /// # Panics
+    /// If the frame is not the one that was looked at.
     #[must_use]
     #[inline(always)]
-    pub fn segment(&self, frame: &[u8]) -> Option<Segment> {
-        if !self.is_tcp() {
-            return None;
+    pub fn headers<'a>(&self, frame: &'a mut [u8]) -> Headers<'a> {
+        const SHAPE: &str = "a plain packet has its headers";
+        match self.key.protocol_number() {
+            TCP => Headers::Tcp(frame.first_chunk_mut().expect(SHAPE)),
+            _ => Headers::Udp(frame.first_chunk_mut().expect(SHAPE)),
         }
-        let headers: &TcpHeaders = frame.first_chunk()?;
+    }
+
+    /// Whether the packet may not be fragmented.
+    #[must_use]
+    #[inline(always)]
+    pub fn dont_fragment(headers: &[u8]) -> bool {
+        const HIGH: u8 = (ipv4::DONT_FRAGMENT >> 8) as u8;
+        headers[ethernet::LEN + ipv4::FRAGMENT] & HIGH != 0
+    }
+
+    /// The segment that the frame carries.
+    #[must_use]
+    #[inline(always)]
+    pub fn segment(&self, headers: &TcpHeaders) -> Segment {
         let header_len = u32::from(headers[Self::L4 + tcp::DATA_OFFSET] >> 4) * 4;
-        Some(Segment {
+        Segment {
             flags: headers[Self::L4 + tcp::FLAGS],
             sequence: u32_at(headers, Self::L4 + tcp::SEQUENCE),
             acknowledgement: u32_at(headers, Self::L4 + tcp::ACKNOWLEDGEMENT),
             window: u16_at(headers, Self::L4 + tcp::WINDOW),
             data_len: u32::from(self.ip_len) - ipv4::LEN_MIN as u32 - header_len,
             window_scale: None,
-        })
+        }
     }
+}
+
+/// The headers of a packet of plain shape.
+pub enum Headers<'a> {
+    /// Of UDP.
+    Udp(&'a mut UdpHeaders),
+    /// Of TCP.
+    Tcp(&'a mut TcpHeaders),
 }
 
 /// Whether a frame is addressed to a station: in one comparison.
@@ -135,10 +146,10 @@ fn is_for(headers: &UdpHeaders, mac: MacAddr) -> bool {
     u64::from_ne_bytes(bytes_at(headers, 0)) & mask == mac
 }
 
-/// A frame up to the end of its UDP header.
-type UdpHeaders = [u8; Plain::L4 + udp::LEN];
-/// A frame up to the end of its TCP header without options.
-type TcpHeaders = [u8; Plain::L4 + tcp::LEN_MIN];
+/// A frame of plain shape up to the end of its UDP header.
+pub type UdpHeaders = [u8; Plain::L4 + udp::LEN];
+/// A frame of plain shape up to the end of its TCP header without options.
+pub type TcpHeaders = [u8; Plain::L4 + tcp::LEN_MIN];
 
 const TCP: u8 = Protocol::Tcp as u8;
 const UDP: u8 = Protocol::Udp as u8;

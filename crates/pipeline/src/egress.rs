@@ -149,13 +149,12 @@ impl Egress {
         &mut self,
         batch: &mut Batch,
         (ingress, egress): (LinkId, LinkId),
-        some_are_partial: bool,
     ) -> bool {
         if self.is_shaped(ingress, egress) {
             return false;
         }
         match self.links.get(egress.index()) {
-            Some(link) if link.offloads.checksum || !some_are_partial => {
+            Some(link) if link.offloads.checksum || batch.packets().iter().all(is_summed) => {
                 batch.append_to(&mut self.ready[egress.index()]);
                 true
             }
@@ -380,6 +379,12 @@ fn comes_from(packet: &PacketBuf, is_such: impl Fn(Ipv4Addr) -> bool) -> bool {
         Ok(Parsed::Arp(_)) => false,
         Err(_) => true,
     }
+}
+
+/// Whether the sender left no checksum to be finished.
+#[inline]
+fn is_summed(packet: &PacketBuf) -> bool {
+    packet.offload.checksum.is_none()
 }
 
 #[inline]

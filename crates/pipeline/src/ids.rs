@@ -50,11 +50,11 @@ impl Identifications {
 
     /// As [`Self::renumber`] for a packet of plain shape.
     #[inline(always)]
-    pub fn renumber_plain(&mut self, frame: &mut [u8], plain: &Plain) {
-        if !Plain::dont_fragment(frame)
-            && is_translated(frame, ethernet::LEN, plain.key.source().address)
+    pub fn renumber_plain(&mut self, headers: &mut [u8], plain: &Plain) {
+        if !Plain::dont_fragment(headers)
+            && is_translated(headers, ethernet::LEN, plain.key.source().address)
         {
-            self.write(frame, ethernet::LEN, plain.key.protocol(), 1);
+            self.write(headers, ethernet::LEN, plain.key.protocol(), 1);
         }
     }
 

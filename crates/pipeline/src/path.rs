@@ -1,11 +1,13 @@
 //! The path of a packet: a few passes over a batch.
 
+use std::ops::Range;
+
 use flow_table::{Hash, Lookups, Table};
 use nat::{Flow, SessionKey};
 use packet::header::{bytes_at, destination_mac, ethernet, ipv4};
 use packet::{
-    Batch, Datagram, DropReason, Fragment, Instant, LinkId, PacketBuf, Parsed, Plain, PuntReason,
-    Side, parse,
+    Batch, Datagram, DropReason, Fragment, Instant, LinkId, MacAddr, PacketBuf, Parsed, Plain,
+    PuntReason, Side, parse,
 };
 
 use crate::counters::Counters;
@@ -60,25 +62,21 @@ impl Slot {
     }
 }
 
-/// What all packets of a batch have in common, where all were of the usual shape, of known flows, and for one link.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) struct Common {
-    /// The link that all leave by.
-    pub egress: LinkId,
-    /// Whether checksums are left to be finished.
-    pub some_are_partial: bool,
-}
-
 /// The passes: parse, put fragments together, and prefetch buckets; prefetch entries; look up and
 /// rewrite. A flow that one packet of the batch opens is found by the next, because looking up comes
 /// last: what the second pass found is a hint that is tried first.
+///
+/// The batch goes through in groups, each pass a group ahead of the next: what is prefetched is used before it is crowded
+/// out, and memory is asked for at an even pace, for a core has no more than a dozen misses under way.
+///
+/// Returns the link that all packets leave by, where all were of the usual shape, of known flows, and for one link.
 pub(crate) fn run(
     batch: &mut Batch,
     worker: &mut Worker,
     snapshot: &Snapshot,
     now: Instant,
     side: Side,
-) -> Option<Common> {
+) -> Option<LinkId> {
     let Worker {
         engine,
         tables,
@@ -98,25 +96,11 @@ pub(crate) fn run(
     let sessions = tables.sessions();
     let packets = batch.packets_mut();
     let slots = &mut slots[..packets.len()];
+    let station = snapshot.link(packets.first()?.ingress).map(|link| link.mac);
     lanes.clear();
-    read(packets, slots, sessions, snapshot, side, |packet| {
-        let lane = unusual(packet, snapshot, reassembler, sessions, (counters, now, side));
-        lanes.push(lane);
-    });
     let pass = participant.pass();
-    let mut lookups = sessions.lookups(&pass);
-    for (index, slot) in slots.iter().enumerate() {
-        if slot.is_plain {
-            lookups.fetch(index, slot.hash);
-        }
-    }
-    for lane in lanes.iter() {
-        if let Lane::Flow(_, hash) = lane {
-            sessions.prefetch_entry(*hash);
-        }
-    }
     let judge = Judge { tables, neighbours, pass: &pass, snapshot, side, now };
-    let step = Step {
+    let mut step = Step {
         engine,
         tables,
         limit,
@@ -130,91 +114,159 @@ pub(crate) fn run(
         now,
         side,
     };
-    decide(packets, slots, lanes, &lookups, step)
+    let unusual = |packet: &mut PacketBuf| {
+        unusual(packet, snapshot, reassembler, sessions, (counters, now, side))
+    };
+    let mut groups = Groups {
+        packets,
+        slots,
+        lanes,
+        lanes_fetched: 0,
+        lanes_decided: 0,
+        lookups: sessions.lookups(&pass),
+        links: Links::NONE,
+    };
+    groups.pass_all(sessions, (station, side), unusual, &mut step);
+    groups.links.only()
 }
 
-/// The first pass. What is not plain is for `other`.
-#[inline(always)]
-fn read(
-    packets: &mut [PacketBuf],
-    slots: &mut [Slot],
-    sessions: &Table<SessionKey, Flow>,
-    snapshot: &Snapshot,
-    side: Side,
-    mut other: impl FnMut(&mut PacketBuf),
-) {
-    let hasher = sessions.hasher();
-    let Some(first) = packets.first() else { return };
-    let station = snapshot.link(first.ingress).map(|link| link.mac);
-    for (packet, slot) in packets.iter_mut().zip(slots.iter_mut()) {
-        slot.is_plain = false;
-        if let Some(mac) = station
-            && let Some(plain) = Plain::of(packet, mac, side)
-        {
-            let hash = hasher.hash(&SessionKey(plain.key));
-            sessions.prefetch_bucket(hash);
-            (slot.plain.key, slot.plain.ip_len) = (plain.key, plain.ip_len);
-            (slot.hash, slot.is_plain) = (hash, true);
-        } else {
-            other(packet);
+/// Packets that go through the passes together.
+const GROUP: usize = 32;
+
+/// A batch on its way through the passes.
+struct Groups<'b, 'a> {
+    packets: &'b mut [PacketBuf],
+    slots: &'b mut [Slot],
+    /// Of those that are not plain, in order; how many the second and the last pass have seen.
+    lanes: &'b mut Vec<Lane>,
+    lanes_fetched: usize,
+    lanes_decided: usize,
+    lookups: Lookups<'a, SessionKey, Flow>,
+    links: Links,
+}
+
+impl<'a> Groups<'_, 'a> {
+    #[inline(always)]
+    fn pass_all(
+        &mut self,
+        sessions: &Table<SessionKey, Flow>,
+        at: (Option<MacAddr>, Side),
+        mut unusual: impl FnMut(&mut PacketBuf) -> Lane,
+        step: &mut Step<'a>,
+    ) {
+        let len = self.packets.len();
+        // A batch of one group has none to wait for.
+        let lag = if len > GROUP { GROUP } else { 0 };
+        let group = |start: usize| (start < len).then(|| start..(start + GROUP).min(len));
+        let mut start = 0;
+        while start < len + 2 * lag {
+            if let Some(group) = group(start) {
+                self.read(group, sessions, at, &mut unusual);
+            }
+            if let Some(group) = group(start.wrapping_sub(lag)) {
+                self.fetch(group, sessions);
+            }
+            if let Some(group) = group(start.wrapping_sub(2 * lag)) {
+                self.decide(group, step);
+            }
+            start += GROUP;
+        }
+    }
+
+    /// The first pass. What is not plain is for `unusual`.
+    #[inline(always)]
+    fn read(
+        &mut self,
+        group: Range<usize>,
+        sessions: &Table<SessionKey, Flow>,
+        (station, side): (Option<MacAddr>, Side),
+        unusual: &mut impl FnMut(&mut PacketBuf) -> Lane,
+    ) {
+        let hasher = sessions.hasher();
+        let slots = &mut self.slots[group.clone()];
+        for (packet, slot) in self.packets[group].iter_mut().zip(slots) {
+            slot.is_plain = false;
+            if let Some(station) = station
+                && let Some(plain) = Plain::of(packet, station, side)
+            {
+                let hash = hasher.hash(&SessionKey(plain.key));
+                sessions.prefetch_bucket(hash);
+                (slot.plain.key, slot.plain.ip_len) = (plain.key, plain.ip_len);
+                (slot.hash, slot.is_plain) = (hash, true);
+            } else {
+                self.lanes.push(unusual(packet));
+            }
+        }
+    }
+
+    /// The second pass.
+    #[inline(always)]
+    fn fetch(&mut self, group: Range<usize>, sessions: &Table<SessionKey, Flow>) {
+        for (slot, index) in self.slots[group.clone()].iter().zip(group) {
+            if slot.is_plain {
+                self.lookups.fetch(index, slot.hash);
+                continue;
+            }
+            if let Some(Lane::Flow(_, hash)) = self.lanes.get(self.lanes_fetched) {
+                sessions.prefetch_entry(*hash);
+            }
+            self.lanes_fetched += 1;
+        }
+    }
+
+    /// The last pass.
+    #[inline(always)]
+    fn decide(&mut self, group: Range<usize>, step: &mut Step<'a>) {
+        let mut slots = self.slots[group.clone()].iter_mut();
+        let start = group.start;
+        for (index, packet) in self.packets[group].iter_mut().enumerate() {
+            let slot = slots.next().expect("a packet has a slot");
+            if !slot.is_plain {
+                let lane = &self.lanes[self.lanes_decided];
+                self.lanes_decided += 1;
+                (slot.verdict, slot.tag) = step.consider(packet, lane);
+                self.links.add_other();
+                continue;
+            }
+            let key = SessionKey(slot.plain.key);
+            if let Some(hit) = self.lookups.confirm(start + index, slot.hash, &key)
+                && let Some(link) = step.pass_on(packet, &slot.plain, hit)
+            {
+                slot.verdict = Verdict::Forward(link);
+                slot.tag.flow = hit.id().index() as u32;
+                self.links.add(link);
+                continue;
+            }
+            (slot.verdict, slot.tag) = step.consider_plain(packet, slot.hash);
+            self.links.add_other();
         }
     }
 }
 
-/// The last pass.
-#[inline(always)]
-fn decide<'a>(
-    packets: &mut [PacketBuf],
-    slots: &mut [Slot],
-    lanes: &[Lane],
-    lookups: &Lookups<'a, SessionKey, Flow>,
-    mut step: Step<'a>,
-) -> Option<Common> {
-    let (mut egresses, mut some_are_partial, mut lanes) = (Links::default(), false, lanes.iter());
-    for (index, (packet, slot)) in packets.iter_mut().zip(slots).enumerate() {
-        if !slot.is_plain {
-            let lane = lanes.next().expect("what is not plain has a lane");
-            (slot.verdict, slot.tag) = step.consider(packet, lane);
-            egresses.add_other();
-            continue;
-        }
-        if let Some(hit) = lookups.confirm(index, slot.hash, &SessionKey(slot.plain.key))
-            && let Some(egress) = step.pass_on(packet, &slot.plain, hit)
-        {
-            slot.verdict = Verdict::Forward(egress);
-            slot.tag.flow = hit.id().index() as u32;
-            egresses.add(egress);
-            some_are_partial |= packet.offload.checksum.is_some();
-            continue;
-        }
-        (slot.verdict, slot.tag) = step.consider_plain(packet, slot.hash);
-        egresses.add_other();
-    }
-    Some(Common { egress: egresses.only()?, some_are_partial })
+/// The links that packets leave by: the bits that are set in some, and in all.
+struct Links {
+    some: u8,
+    all: u8,
 }
-
-/// The links that packets leave by, of at most 64.
-#[derive(Default)]
-struct Links(u64);
 
 impl Links {
-    /// Stands for whatever is not simply sent on.
-    const OTHER: u64 = 1 << 63;
+    const NONE: Links = Links { some: 0, all: u8::MAX };
 
     #[inline(always)]
     fn add(&mut self, link: LinkId) {
-        self.0 |= 1 << (link.0 % 64);
+        self.some |= link.0;
+        self.all &= link.0;
     }
 
+    /// For whatever is not simply sent on.
     #[inline(always)]
     fn add_other(&mut self) {
-        self.0 |= Self::OTHER;
+        (self.some, self.all) = (u8::MAX, 0);
     }
 
     /// The one link, if all leave by it.
     fn only(&self) -> Option<LinkId> {
-        let is_one = self.0.is_power_of_two() && self.0 != Self::OTHER;
-        is_one.then(|| LinkId(self.0.trailing_zeros() as u8))
+        (self.some == self.all).then_some(LinkId(self.some))
     }
 }
 

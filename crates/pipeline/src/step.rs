@@ -11,8 +11,8 @@ use packet::header::{ipv4, put_macs, put_u16, seal_ipv4};
 use packet::icmp::{self, ErrorKind};
 use packet::reset;
 use packet::{
-    Datagram, DropReason, Instant, L4, LinkId, MacAddr, PacketBuf, Parsed, Plain, PuntReason,
-    Segment, Side, parse,
+    Datagram, DropReason, Headers, Instant, L4, LinkId, MacAddr, PacketBuf, Parsed, Plain,
+    PuntReason, Segment, Side, UdpHeaders, parse,
 };
 
 use crate::counters::Counters;
@@ -101,28 +101,35 @@ impl<'a> Step<'a> {
         hit: SessionHit<'a>,
     ) -> Option<LinkId> {
         let flow = hit.value();
-        let hop = flow.next_hop();
-        let egress = self.snapshot.link(hop.egress)?;
+        let next = flow.next_hop();
+        let egress = self.snapshot.link(next.egress)?;
         let is_clear = flow.generation() == self.snapshot.generation
             && flow.ingress() == packet.ingress
             && plain.ip_len <= egress.mtu;
         if !is_clear {
             return None;
         }
-        let mac = self.judge.neighbours.resolve(NeighbourRef::from_bits(hop.neighbour))?;
-        self.assert_agreed(packet, &hit, (egress, mac));
+        let mac = self.judge.neighbours.resolve_word(NeighbourRef::from_bits(next.neighbour))?;
+        self.assert_agreed(packet, &hit, (egress, mac.into()));
         let (bytes, is_partial) = (packet.len() as u64, packet.offload.checksum.is_some());
         packet.truncate(plain.frame_len());
-        packet.egress = hop.egress;
-        let frame = packet.frame_mut();
-        match plain.segment(frame) {
-            Some(segment) => nat::touch_tcp(&hit, &segment, self.now, bytes, 1),
-            None => flow.touch(self.now, bytes, 1),
+        packet.egress = next.egress;
+        match plain.headers(packet.frame_mut()) {
+            Headers::Udp(headers) => {
+                flow.touch(self.now, bytes, 1);
+                flow.apply_udp(headers, is_partial);
+                mac.put_before(egress.mac, headers);
+                self.ids.renumber_plain(headers, plain);
+            }
+            Headers::Tcp(headers) => {
+                nat::touch_tcp(hit, &plain.segment(headers), self.now, bytes, 1);
+                flow.apply_tcp(headers, is_partial);
+                let headers: &mut UdpHeaders = headers.first_chunk_mut().expect("TCP's are longer");
+                mac.put_before(egress.mac, headers);
+                self.ids.renumber_plain(headers, plain);
+            }
         }
-        flow.apply_plain(frame, plain, is_partial);
-        put_macs(frame, mac, egress.mac);
-        self.ids.renumber_plain(frame, plain);
-        Some(hop.egress)
+        Some(next.egress)
     }
 
     /// In a debug build, whoever decides must be of the same opinion.
@@ -273,7 +280,7 @@ impl<'a> Step<'a> {
         let (bytes, packets) = gso::wire_size(packet, datagram.headers_len());
         let (bytes, packets) = (bytes as u64, packets as u64);
         match (Segment::read(packet.frame(), datagram), datagram.transport) {
-            (Some(segment), _) => nat::touch_tcp(&hit, &segment, self.now, bytes, packets),
+            (Some(segment), _) => nat::touch_tcp(hit, &segment, self.now, bytes, packets),
             (None, L4::Sctp(chunk)) => nat::touch_sctp(&hit, chunk, self.now, bytes, packets),
             (None, _) => hit.value().touch(self.now, bytes, packets),
         }

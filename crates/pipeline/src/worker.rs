@@ -17,7 +17,7 @@ use crate::counters::Counters;
 use crate::egress::Egress;
 use crate::ids::Identifications;
 use crate::limit::IcmpLimit;
-use crate::path::{self, Common, Lane, Slot};
+use crate::path::{self, Lane, Slot};
 use crate::reassembly::{self, Reassembler};
 use crate::rings::{Inject, Punted, Rings};
 use crate::snapshot::Snapshot;
@@ -133,12 +133,10 @@ impl Worker {
         self.received = batch.len();
         let side = if ingress == LinkId::WAN { Side::Outside } else { Side::Inside };
         let common = path::run(batch, self, snapshot, now, side);
-        if let Some(Common { egress: link, some_are_partial }) = common {
-            let packets = batch.len() as u64;
-            if egress.take_all(batch, (ingress, link), some_are_partial) {
-                self.counters.link(ingress).forwarded.add(packets);
-                return;
-            }
+        let packets = batch.len() as u64;
+        if common.is_some_and(|link| egress.take_all(batch, (ingress, link))) {
+            self.counters.link(ingress).forwarded.add(packets);
+            return;
         }
         self.dispatch(batch, egress, now, side);
     }

@@ -191,7 +191,7 @@ impl Rig {
         }
         hit.value().apply(packet, &datagram);
         match (segment, datagram.transport) {
-            (Some(segment), _) => touch_tcp(&hit, &segment, now, packet.len() as u64, 1),
+            (Some(segment), _) => touch_tcp(hit, &segment, now, packet.len() as u64, 1),
             (None, L4::Sctp(chunk)) => touch_sctp(&hit, chunk, now, packet.len() as u64, 1),
             (None, _) => hit.value().touch(now, packet.len() as u64, 1),
         }

@@ -3,7 +3,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::header::{put_u16, seal_ipv4};
-use crate::{Gso, GsoKind, L4, Offload, PacketBuf, Parsed, PartialChecksum, parse};
+use crate::{Gso, GsoKind, Offload, PacketBuf, Parsed, PartialChecksum, parse};
 
 const STATION: MacAddr = MacAddr([2, 0, 0, 0, 0, 1]);
 
@@ -47,8 +47,12 @@ fn assert_parsed(packet: &PacketBuf, plain: &Plain, side: Side) {
     );
     assert_eq!(datagram.key(side), plain.key);
     assert_eq!(datagram.dont_fragment, Plain::dont_fragment(packet.frame()));
-    assert_eq!(matches!(datagram.transport, L4::Tcp { .. }), plain.is_tcp());
-    assert_eq!(Segment::read(packet.frame(), &datagram), plain.segment(packet.frame()));
+    let mut frame = packet.frame().to_vec();
+    let segment = match plain.headers(&mut frame) {
+        Headers::Tcp(headers) => Some(plain.segment(headers)),
+        Headers::Udp(_) => None,
+    };
+    assert_eq!(Segment::read(packet.frame(), &datagram), segment);
     assert!(datagram.ttl > 1 && packet.offload.gso.is_none());
 }
 

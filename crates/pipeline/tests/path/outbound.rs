@@ -2,7 +2,7 @@
 
 use etherparse::TcpOptionElement::{MaximumSegmentSize, Noop, WindowScale};
 use packet::icmp::ErrorKind;
-use packet::{DropReason, LinkId};
+use packet::{BATCH_MAX, DropReason, LinkId};
 use pipeline::Verdict;
 
 use crate::frames::{ACK, Carried, SYN, TTL, echo_reply, echo_request, ep, see};
@@ -98,6 +98,36 @@ fn a_flow_that_one_packet_of_a_batch_opens_carries_the_next() {
     let verdicts = rig.push_batch(HOME, &[frame.clone(), frame.clone(), frame]);
     assert_eq!(verdicts, [Verdict::Forward(LinkId::WAN); 3]);
     assert_eq!((rig.flush().len(), rig.sessions()), (3, 1));
+}
+
+/// The passes take a batch in groups, each a group ahead of the next.
+#[test]
+fn a_batch_of_any_length_has_the_verdicts_of_its_packets_one_by_one() {
+    let home = from(A);
+    let frames: Vec<Vec<u8>> = (0..BATCH_MAX as u16)
+        .map(|n| match n % 7 {
+            0 => home.icmp(A, R, echo_request(n)),
+            3 => vec![0; 20],
+            5 => home.udp(ep(B, 9), ep(HOME_ADDRESS, 9), b"not for a flow"),
+            _ => home.udp(ep(A, 5000 + n % 9), ep(R, 1), &n.to_be_bytes()),
+        })
+        .collect();
+    for len in [1, 31, 32, 33, 63, BATCH_MAX] {
+        let (mut whole, mut single) = (Rig::new(), Rig::new());
+        for _ in 0..2 {
+            let verdicts = whole.push_batch(HOME, &frames[..len]);
+            let sent: Vec<_> = whole.flush();
+            let outcomes = frames[..len].iter().map(|frame| single.push(HOME, frame));
+            let (one_by_one, outcomes): (Vec<_>, Vec<_>) =
+                outcomes.map(|outcome| (outcome.verdict, outcome.sent)).unzip();
+            assert_eq!(verdicts, one_by_one, "{len}");
+            let seen = |sent: &[(LinkId, Vec<u8>)]| -> Vec<_> {
+                sent.iter().map(|(link, frame)| (*link, see(frame).payload)).collect()
+            };
+            assert_eq!(seen(&sent), seen(&outcomes.concat()), "{len}");
+        }
+        assert_eq!(whole.sessions(), single.sessions());
+    }
 }
 
 #[test]
