@@ -59,6 +59,20 @@ impl Instant {
         Duration::from_nanos(self.0.saturating_sub(earlier.0))
     }
 
+    /// As [`Self::saturating_since`], in nanoseconds.
+    #[must_use]
+    #[inline]
+    pub const fn nanos_since(self, earlier: Instant) -> u64 {
+        self.0.saturating_sub(earlier.0)
+    }
+
+    /// So many nanoseconds later.
+    #[must_use]
+    #[inline]
+    pub const fn after_nanos(self, nanos: u64) -> Self {
+        Self(self.0.saturating_add(nanos))
+    }
+
     /// The earlier of two optional deadlines.
     #[must_use]
     pub fn earliest(a: Option<Instant>, b: Option<Instant>) -> Option<Instant> {

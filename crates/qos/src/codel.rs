@@ -122,7 +122,7 @@ impl CoDel {
         backlog: usize,
         now: Instant,
     ) -> bool {
-        if sojourn < config.target || backlog <= config.mtu {
+        if backlog <= config.mtu || sojourn < config.target {
             self.first_above = None;
             return false;
         }

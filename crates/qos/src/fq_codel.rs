@@ -274,11 +274,12 @@ impl FqCodel {
             }
             self.stats.delivered += 1;
             self.stats.delivered_bytes += packet.len() as u64;
-            self.stats.sojourn.record(sojourn);
+            self.stats.sojourn.record_nanos(now.nanos_since(enqueued));
             return Some(packet);
         }
     }
 
+    #[inline]
     fn pop(&mut self, index: usize) -> Option<(PacketBuf, Instant)> {
         let (packet, enqueued) = self.slab.pop(&mut self.queues[index].packets)?;
         self.backlogs[index] -= packet.len() as u32;

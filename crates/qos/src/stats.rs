@@ -47,7 +47,11 @@ impl SojournHistogram {
     /// Counts one waiting time.
     #[inline]
     pub fn record(&mut self, sojourn: Duration) {
-        let nanos = u64::try_from(sojourn.as_nanos()).unwrap_or(u64::MAX);
+        self.record_nanos(u64::try_from(sojourn.as_nanos()).unwrap_or(u64::MAX));
+    }
+
+    #[inline]
+    pub(crate) fn record_nanos(&mut self, nanos: u64) {
         let bits = (u64::BITS - nanos.leading_zeros()).saturating_sub(FIRST_BUCKET_BITS);
         self.counts[(bits as usize).min(BUCKETS - 1)] += 1;
     }

@@ -91,7 +91,7 @@ impl TokenBucket {
     pub fn consume(&mut self, wire_len: usize, now: Instant) {
         self.settle(now - CATCH_UP_MAX);
         let cost = bit_nanos(wire_len).saturating_add(self.remainder);
-        self.free_at += Duration::from_nanos(cost / self.rate.0);
+        self.free_at = self.free_at.after_nanos(cost / self.rate.0);
         self.remainder = cost % self.rate.0;
     }
 }
