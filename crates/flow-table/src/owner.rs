@@ -100,6 +100,9 @@ impl<K: Key, V: Send + Sync + 'static> Owner<K, V> {
         let hashes = keys.map(|key| table.hash(&key));
         hashes.iter().for_each(|hash| table.prefetch_bucket(*hash));
         for side in [0, 1] {
+            if table.is_surely_absent(hashes[side]) {
+                continue;
+            }
             // SAFETY: `table` checked the pass, which is borrowed for 'a.
             if let Some(hit) = unsafe { table.find(hashes[side], &keys[side]) } {
                 return Err(InsertError::Exists { side, hit });
@@ -301,13 +304,15 @@ impl<K, V> fmt::Debug for Owner<K, V> {
 
 /// Removed slots in the order of their removal: first those that have rested, then those at rest.
 ///
-/// **Shape**: a ring with room for every slot of the owner; positions only grow. Stamps are kept
-/// per group of slots, since all that are removed in one pass get the same one.
+/// **Shape**: a ring with room for every slot of the owner; positions only grow, and where head and tail are in the ring
+/// is kept beside them. Stamps are kept per group of slots, since all that are removed in one pass get the same one.
 struct Limbo {
     ring: Box<[u32]>,
     head: usize,
+    head_at: usize,
     rested: usize,
     tail: usize,
+    tail_at: usize,
     groups: VecDeque<Group>,
 }
 
@@ -322,16 +327,18 @@ impl Limbo {
         Self {
             ring: vec![0; slots].into_boxed_slice(),
             head: 0,
+            head_at: 0,
             rested: 0,
             tail: 0,
+            tail_at: 0,
             groups: VecDeque::with_capacity(GROUPS_MAX),
         }
     }
 
     fn rest(&mut self, slot: u32, stamp: u64) {
         debug_assert!(self.tail - self.head < self.ring.len(), "each slot is here once");
-        let place = self.tail % self.ring.len();
-        self.ring[place] = slot;
+        self.ring[self.tail_at] = slot;
+        self.tail_at = self.after(self.tail_at);
         self.tail += 1;
         let full = self.groups.len() == GROUPS_MAX;
         match self.groups.back_mut() {
@@ -346,9 +353,15 @@ impl Limbo {
         if self.head == self.rested {
             return None;
         }
-        let slot = self.ring[self.head % self.ring.len()];
+        let slot = self.ring[self.head_at];
+        self.head_at = self.after(self.head_at);
         self.head += 1;
         Some(slot)
+    }
+
+    /// The place in the ring behind another.
+    fn after(&self, at: usize) -> usize {
+        if at + 1 == self.ring.len() { 0 } else { at + 1 }
     }
 
     /// Whether nothing is at rest.

@@ -25,7 +25,7 @@ use crate::{
     hash::{Hash, Key},
     owner::InsertError,
     sync::{Ordering, fence},
-    table::{Spot, Table},
+    table::{Spot, Table, home},
 };
 
 impl<K: Key, V: Send + Sync + 'static> Table<K, V> {
@@ -97,7 +97,21 @@ impl<K: Key, V: Send + Sync + 'static> Table<K, V> {
 
     /// Puts a key into the first free slot, final at once: what is left of the three moves where nobody competes. No
     /// instruction in it waits for another processor.
+    #[inline]
     fn put(&self, hash: Hash, link: Link) -> bool {
+        let bucket = home(&self.buckets, hash);
+        match bucket.free_slot() {
+            Some(slot) => {
+                bucket.put(slot, hash, Word::last(hash, link));
+                true
+            }
+            None => self.put_further(hash, link),
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn put_further(&self, hash: Hash, link: Link) -> bool {
         let mut bucket = hash.home(self.buckets.len());
         for distance in 0..self.probe_limit() {
             if let Some(slot) = self.buckets[bucket].free_slot() {

@@ -279,6 +279,13 @@ impl<K: Key, V: Send + Sync + 'static> Table<K, V> {
         None
     }
 
+    /// Whether one look at its home says that a key of this hash is not in the table.
+    #[inline(always)]
+    pub(crate) fn is_surely_absent(&self, hash: Hash) -> bool {
+        let header = home(&self.buckets, hash).header();
+        header.candidates(hash).next().is_none() && !header.is_passed()
+    }
+
     /// Finds a final key.
     ///
     /// # Safety
@@ -454,7 +461,7 @@ impl<'a, K: Key, V: Send + Sync + 'static> Lookups<'a, K, V> {
 const AHEAD: usize = 16;
 
 #[inline(always)]
-fn home(buckets: &[Bucket], hash: Hash) -> &Bucket {
+pub(crate) fn home(buckets: &[Bucket], hash: Hash) -> &Bucket {
     let index = hash.home(buckets.len());
     debug_assert!(index < buckets.len());
     // SAFETY: 32 bits of hash times the number of buckets, divided by 2^32, is less than it.

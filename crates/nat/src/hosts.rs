@@ -249,11 +249,12 @@ impl Rates {
             let at = (home + probe) & (self.slots.len() - 1);
             let word = self.slots[at].load(Ordering::Relaxed);
             let ahead = ahead(word);
-            if ahead == 0 {
-                place = place.or(Some((at, word, 0)));
-            } else if word >> TIME_BITS == tag {
+            // Of a bucket that is full, too, the host has no other.
+            if word != 0 && word >> TIME_BITS == tag {
                 place = Some((at, word, ahead));
                 break;
+            } else if ahead == 0 {
+                place = place.or(Some((at, word, 0)));
             }
         }
         let (at, word, ahead) = place?;

@@ -19,21 +19,22 @@ pub(crate) struct Candidates<'a> {
     preserved: Option<u16>,
     class: Class,
     random_left: u32,
-    sweep: u32,
+    /// Where the sweep is, once it is under way.
+    sweep: Option<u32>,
     sweep_left: u32,
 }
 
 impl<'a> Candidates<'a> {
     /// Candidates for an internal port (or ICMP identifier, which may be 0).
+    #[inline]
     pub(crate) fn new(port: u16, rng: &'a mut StdRng) -> Self {
         let class = Class::of(port);
-        let sweep = rng.random_range(0..class.len);
         Self {
             rng,
             preserved: (port != 0).then_some(port),
             class,
             random_left: PROBES,
-            sweep,
+            sweep: None,
             sweep_left: SWEEP_MAX.min(class.len),
         }
     }
@@ -42,6 +43,7 @@ impl<'a> Candidates<'a> {
 impl Iterator for Candidates<'_> {
     type Item = u16;
 
+    #[inline]
     fn next(&mut self) -> Option<u16> {
         if let Some(port) = self.preserved.take() {
             return Some(port);
@@ -51,8 +53,10 @@ impl Iterator for Candidates<'_> {
             return Some(self.class.port(self.rng.random_range(0..self.class.len)));
         }
         self.sweep_left = self.sweep_left.checked_sub(1)?;
-        self.sweep = (self.sweep + 1) % self.class.len;
-        Some(self.class.port(self.sweep))
+        let last = self.sweep.unwrap_or_else(|| self.rng.random_range(0..self.class.len));
+        let next = (last + 1) % self.class.len;
+        self.sweep = Some(next);
+        Some(self.class.port(next))
     }
 }
 

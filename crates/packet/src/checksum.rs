@@ -92,7 +92,7 @@ impl Delta {
     #[must_use]
     #[inline]
     pub fn word(old: u16, new: u16) -> Self {
-        Self(fold(u64::from(!old) + u64::from(new)))
+        Self(add(!old, new))
     }
 
     /// The difference made by replacing a 32-bit word at an even offset.

@@ -1,7 +1,7 @@
 //! The shape of nearly every packet, recognised in a few loads.
 
 use crate::header::{bytes_at, ethernet, ipv4, tcp, u16_at, u32_at, udp};
-use crate::{FlowKey, MacAddr, PacketBuf, Protocol, Segment, Side, checksum};
+use crate::{Datagram, FlowKey, L4, MacAddr, PacketBuf, Protocol, Segment, Side, checksum};
 
 /// A whole TCP or UDP packet over untagged IPv4 without options that asks nothing of a router but to be sent on:
 /// addressed to its station, TTL above 1, no super-packet, and of TCP no segment that opens or ends a connection.
@@ -89,6 +89,30 @@ impl Plain {
     #[inline(always)]
     pub fn frame_len(&self) -> usize {
         ethernet::LEN + usize::from(self.ip_len)
+    }
+
+    /// What [`parse`](crate::parse) says of the frame.
+    #[must_use]
+    pub fn datagram(&self, frame: &[u8]) -> Datagram {
+        let ip = ethernet::LEN;
+        let transport = match self.key.protocol_number() {
+            TCP => L4::Tcp {
+                flags: frame[Self::L4 + tcp::FLAGS],
+                header_len: (frame[Self::L4 + tcp::DATA_OFFSET] >> 4) * 4,
+            },
+            _ => L4::Udp,
+        };
+        Datagram {
+            l3: ethernet::LEN as u16,
+            l4: Self::L4 as u16,
+            end: self.frame_len() as u32,
+            source: self.key.source(),
+            destination: self.key.destination(),
+            transport,
+            ttl: frame[ip + ipv4::TTL],
+            tos: frame[ip + ipv4::TOS],
+            dont_fragment: Self::dont_fragment(frame),
+        }
     }
 
     /// The headers of the frame.

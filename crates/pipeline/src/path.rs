@@ -237,7 +237,7 @@ impl<'a> Groups<'_, 'a> {
                 self.links.add(link);
                 continue;
             }
-            (slot.verdict, slot.tag) = step.consider_plain(packet, slot.hash);
+            (slot.verdict, slot.tag) = step.consider_plain(packet, &slot.plain, slot.hash);
             self.links.add_other();
         }
     }

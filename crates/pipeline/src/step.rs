@@ -65,11 +65,13 @@ impl<'a> Step<'a> {
 
     /// As [`Self::consider`], for a packet of plain shape.
     #[inline(never)]
-    pub fn consider_plain(&mut self, packet: &mut PacketBuf, hash: Hash) -> (Verdict, Tag) {
-        match parse(packet.frame(), packet.offload) {
-            Ok(Parsed::Ipv4(datagram)) => self.decide(packet, &datagram, hash),
-            other => unreachable!("a plain packet that parses as {other:?}"),
-        }
+    pub fn consider_plain(
+        &mut self,
+        packet: &mut PacketBuf,
+        plain: &Plain,
+        hash: Hash,
+    ) -> (Verdict, Tag) {
+        self.decide(packet, &plain.datagram(packet.frame()), hash)
     }
 
     /// Looks the packet's flow up, opens one if it may, and rewrites the packet.

@@ -45,7 +45,7 @@ fn assert_parsed(packet: &PacketBuf, plain: &Plain, side: Side) {
         (datagram.ip_len(), datagram.end as usize),
         (plain.ip_len.into(), plain.frame_len())
     );
-    assert_eq!(datagram.key(side), plain.key);
+    assert_eq!((datagram.key(side), datagram), (plain.key, plain.datagram(packet.frame())));
     assert_eq!(datagram.dont_fragment, Plain::dont_fragment(packet.frame()));
     let mut frame = packet.frame().to_vec();
     let segment = match plain.headers(&mut frame) {
