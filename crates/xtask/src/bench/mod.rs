@@ -2,6 +2,7 @@
 
 mod flood;
 pub(crate) mod instructions;
+mod live;
 mod memory;
 
 use std::fmt;
@@ -14,7 +15,6 @@ use lab::Namespace;
 use lab::house::{Client, House, KernelRouter, Programs, Router, Stub};
 use serde::ser::{Serialize, SerializeStruct as _, Serializer};
 
-use crate::measure::{Comparison, compare};
 use crate::{Outcome, cargo, packages};
 
 /// What to measure.
@@ -28,6 +28,9 @@ pub(crate) struct Arguments {
     /// Measure for a shorter time.
     #[arg(long)]
     quick: bool,
+    /// Measure only rows whose names begin like this (`live` alone).
+    #[arg(long, default_value = "live")]
+    only: String,
     /// Make the instructions counted those that later ones are held against.
     #[arg(long)]
     keep: bool,
@@ -39,7 +42,7 @@ enum Suite {
     Memory,
     /// Instructions per packet of the path in memory, beside those of the commit.
     Instructions,
-    /// TCP through a router in a namespace, beside the kernel's nftables masquerade.
+    /// TCP, datagrams, connections and pings through a router in a namespace, beside the kernel's nftables masquerade.
     Live,
     /// TCP through the router while SYN packets flood its WAN, beside the same flood dropped by nftables.
     Flood,
@@ -116,9 +119,6 @@ struct Report {
     rows: Vec<Row>,
 }
 
-/// Share of the kernel's throughput that one stream has to reach.
-const TCP_BAR: f64 = 0.85;
-
 /// `cargo xtask bench`
 pub(crate) fn run(arguments: &Arguments) -> Result<Outcome> {
     let programs = || {
@@ -128,7 +128,10 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Outcome> {
     let rows = match arguments.suite {
         Suite::Memory => memory::run(arguments.quick)?,
         Suite::Instructions => instructions::run(arguments.keep)?,
-        Suite::Live => live(&programs()?, arguments.quick)?,
+        Suite::Live => {
+            let plan = live::Plan { quick: arguments.quick, only: &arguments.only };
+            live::run(&programs()?, &plan)?
+        }
         Suite::Flood => flood::run(&programs()?, arguments.quick)?,
     };
     let report = Report { machine: machine(), rows };
@@ -161,27 +164,6 @@ impl Site {
         house.lease(&host, Client::Udhcpc)?;
         let kernel = KernelRouter::start(&house)?;
         Ok(Self { router, host, kernel, house })
-    }
-}
-
-fn live(programs: &Programs, quick: bool) -> Result<Vec<Row>> {
-    let Site { house: _house, router: _router, host, kernel } = Site::build(programs)?;
-    let (rounds, secs) = if quick { (3, 2) } else { (5, 5) };
-    let measured = compare(&host, &kernel, rounds, secs)?;
-    Ok(measured.iter().zip(["live.tcp_1.up", "live.tcp_1.down"]).map(tcp_row).collect())
-}
-
-fn tcp_row((measured, name): (&Comparison, &'static str)) -> Row {
-    Row {
-        name: name.into(),
-        value: measured.ours / 1e9,
-        unit: "Gbit/s".into(),
-        reference: Some(Reference {
-            name: "nftables masquerade",
-            value: measured.kernel / 1e9,
-            ratio: measured.ratio,
-        }),
-        bar: Some(Bar::RatioAtLeast(TCP_BAR)),
     }
 }
 

@@ -1,10 +1,13 @@
 //! Measurements through the house's router, and through the kernel's in the same place.
 
+pub(crate) mod connections;
+pub(crate) mod cpu;
 mod ping;
 mod tcp;
+pub(crate) mod udp;
 
-pub(crate) use ping::{Rtt, ping};
-pub(crate) use tcp::{Comparison, Direction, compare, iperf, load, throughput};
+pub(crate) use ping::{Rtt, ping, ping_every};
+pub(crate) use tcp::{Comparison, Direction, compare, iperf, load, throughput, throughput_of};
 
 /// The middle of some figures (the lower one of two); 0 of none.
 pub(crate) fn median(figures: &[f64]) -> f64 {

@@ -1,6 +1,7 @@
 //! Round-trip times, as ping sees them.
 
 use std::fmt;
+use std::time::Duration;
 
 use anyhow::Result;
 use lab::Namespace;
@@ -21,6 +22,10 @@ impl Rtt {
     pub(crate) fn p95(&self) -> f64 {
         quantile(&self.times, 0.95)
     }
+
+    pub(crate) fn p99(&self) -> f64 {
+        quantile(&self.times, 0.99)
+    }
 }
 
 impl fmt::Display for Rtt {
@@ -32,7 +37,17 @@ impl fmt::Display for Rtt {
 
 /// Sends `count` pings, one each 50 ms, and returns the times of those that were answered.
 pub(crate) fn ping(host: &Namespace, address: &str, count: u32) -> Result<Rtt> {
-    let line = format!("ping -n -i 0.05 -W 2 -c {count} {address}");
+    ping_every(host, address, count, Duration::from_millis(50))
+}
+
+/// The same, with another time between two.
+pub(crate) fn ping_every(
+    host: &Namespace,
+    address: &str,
+    count: u32,
+    gap: Duration,
+) -> Result<Rtt> {
+    let line = format!("ping -n -i {} -W 2 -c {count} {address}", gap.as_secs_f64());
     let output = host.exec(line.split(' '))?;
     Ok(Rtt { times: times(&output.stdout) })
 }

@@ -48,8 +48,20 @@ pub(crate) fn throughput(
     direction: Direction,
     secs: u32,
 ) -> Result<f64> {
-    let output = host.exec(iperf(server, direction, secs))?;
-    received(&output.stdout)
+    throughput_of(host, server, direction, secs, 1)
+}
+
+/// The same with several streams, which are summed up.
+pub(crate) fn throughput_of(
+    host: &Namespace,
+    server: &str,
+    direction: Direction,
+    secs: u32,
+    streams: u32,
+) -> Result<f64> {
+    let mut line = iperf(server, direction, secs);
+    line.extend(["-P".to_owned(), streams.to_string()]);
+    received(&host.exec(line)?.stdout)
 }
 
 fn received(report: &str) -> Result<f64> {
