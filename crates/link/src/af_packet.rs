@@ -1,5 +1,5 @@
-//! AF_PACKET with virtio-net headers: whole super-packets in and out through one socket, and small frames out through a
-//! ring beside it ([`crate::xdp`]).
+//! AF_PACKET with virtio-net headers: whole super-packets in and out through one socket, and small frames through rings
+//! beside it: in by [`crate::rx_ring`], out by [`crate::xdp`].
 //!
 //! The kernel delivers a copy of every frame of the link to this socket *and* goes on to its own stack
 //! with it. So the link has no kernel address, and opening it tells the kernel's stack to stay silent
@@ -18,6 +18,7 @@ use rustix::net::netdevice::name_to_index;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
 
 use crate::ebpf::{Shield, SynFilter};
+use crate::rx_ring::{RxRing, Slot};
 use crate::sys::{self, Received};
 use crate::vnet::{self, HEADER_LEN, VnetHeader};
 use crate::xdp::{self, RingError, TxRing};
@@ -42,10 +43,10 @@ const ASK_MIN: usize = 8;
 /// 1.15, 0.92, 0.94, 0.91, 0.84 of the time.
 const RING_RUN_MIN: usize = 4;
 
-/// How small frames leave.
+/// How small frames come and go.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum SmallFrames {
-    /// By a ring of their own, where the link can have one.
+    /// By rings of their own, where the link can have them.
     ByRing,
     /// Like all others.
     BySocket,
@@ -63,6 +64,8 @@ enum Ring {
 /// A link of this system, with segmentation and checksum offload.
 pub struct AfPacket {
     fd: OwnedFd,
+    /// Where short frames arrive; `None` if all come by the socket.
+    received: Option<RxRing>,
     ring: Ring,
     programs: Programs,
     name: String,
@@ -78,6 +81,17 @@ pub struct AfPacket {
     counters: LinkCounters,
 }
 
+/// What one call received.
+#[derive(Default)]
+struct Taken {
+    /// Buffers that there were for it.
+    offered: usize,
+    /// Frames, those included that can't be delivered.
+    count: usize,
+    /// Bytes delivered.
+    bytes: usize,
+}
+
 /// What the kernel runs for us on the frames of the link.
 struct Programs {
     /// `None` where the kernel has no eBPF for us.
@@ -86,7 +100,7 @@ struct Programs {
 }
 
 impl AfPacket {
-    /// Opens a link and makes the kernel's own stack silent on it; small frames leave by a ring if that is possible.
+    /// Opens a link and makes the kernel's own stack silent on it; small frames travel by rings if that is possible.
     ///
     /// The link may be down. What keeps the kernel silent is best effort and logged if it fails,
     /// because `/proc/sys` is read-only in some containers: `disable_ipv6`, `arp_ignore`, `rp_filter`.
@@ -98,7 +112,7 @@ impl AfPacket {
         Self::open_with(link, id, SmallFrames::ByRing)
     }
 
-    /// As [`Self::open`], with a say in how small frames leave.
+    /// As [`Self::open`], with a say in how small frames travel.
     ///
     /// # Errors
     /// As [`Self::open`]. That there can be no ring is no error; it is logged.
@@ -121,6 +135,10 @@ impl AfPacket {
         let mtu = sys::mtu(socket, link).map_err(failed("read its MTU"))?;
         silence_kernel(link);
         set_options(socket).map_err(failed("set the options of a packet socket"))?;
+        let received = match small {
+            SmallFrames::ByRing => rx_ring(socket, link),
+            SmallFrames::BySocket => None,
+        };
         let filter = attach_filter(socket, link).map_err(failed("attach a filter"))?;
         sys::bind(socket, index).map_err(failed("bind a packet socket"))?;
         let ring = match small {
@@ -130,6 +148,7 @@ impl AfPacket {
         };
         Ok(Self {
             fd,
+            received,
             ring,
             programs: Programs { filter, _shield: shield(index, link) },
             name: link.to_owned(),
@@ -144,6 +163,64 @@ impl AfPacket {
         })
     }
 
+    /// Takes from the ring what is there, and from the socket what was too long for it; the bytes.
+    fn receive_by_ring(
+        &mut self,
+        batch: &mut Batch,
+        pool: &mut Pool,
+        bytes_max: usize,
+    ) -> io::Result<usize> {
+        let mut bytes = 0;
+        while batch.room() > 0 && bytes < bytes_max {
+            let Some(ring) = &mut self.received else { break };
+            match ring.peek(0) {
+                None => break,
+                Some(Slot::Whole(header, frame)) => {
+                    let Some(mut buffer) = pool.take() else { break };
+                    let offload = vnet::decode(header, frame);
+                    // Every buffer of a link's pool is longer than a slot.
+                    let fits = buffer.copy_from(frame);
+                    match offload {
+                        Ok(offload) if fits => {
+                            buffer.offload = offload;
+                            buffer.ingress = self.id;
+                            bytes += frame.len();
+                            self.counters.count_received(frame.len());
+                            batch.push(buffer);
+                        }
+                        Ok(_) => {
+                            self.counters.rx_oversized += 1;
+                            pool.put(buffer);
+                        }
+                        Err(vnet::OffloadInvalid) => {
+                            self.counters.rx_offload_invalid += 1;
+                            pool.put(buffer);
+                        }
+                    }
+                    ring.release();
+                }
+                Some(Slot::AtSocket(_)) => {
+                    let ask = ring.at_socket(batch.room(), bytes_max - bytes);
+                    match self.receive_from_socket(batch, pool, ask)? {
+                        Taken { offered: 0, .. } => break,
+                        Taken { count: 0, .. } => self.lose_slot(),
+                        taken => bytes += taken.bytes,
+                    }
+                }
+                Some(Slot::Lost) => self.lose_slot(),
+            }
+        }
+        Ok(bytes)
+    }
+
+    /// Passes over a frame that the kernel had no room for.
+    fn lose_slot(&mut self) {
+        self.counters.rx_dropped += 1;
+        if let Some(ring) = &mut self.received {
+            ring.release();
+        }
+    }
+
     /// Receives once; `None` when nothing more is there.
     fn receive_some(
         &mut self,
@@ -153,10 +230,28 @@ impl AfPacket {
     ) -> io::Result<Option<usize>> {
         let by_bytes = bytes_left.checked_div(self.len_expected).unwrap_or(BATCH_MAX).max(1);
         let ask = self.ask.min(by_bytes).min(batch.room());
+        let Taken { offered, count, bytes } = self.receive_from_socket(batch, pool, ask)?;
+        if count < offered || offered == 0 {
+            if count < self.ask / 4 {
+                self.ask = (self.ask / 2).max(ASK_MIN);
+            }
+            return Ok(None);
+        }
+        self.ask = (self.ask * 2).min(BATCH_MAX);
+        Ok(Some(bytes))
+    }
+
+    /// Receives up to so many frames by one call.
+    fn receive_from_socket(
+        &mut self,
+        batch: &mut Batch,
+        pool: &mut Pool,
+        ask: usize,
+    ) -> io::Result<Taken> {
         self.offered.extend((0..ask).map_while(|_| pool.take()));
         let offered = self.offered.len();
         if offered == 0 {
-            return Ok(None);
+            return Ok(Taken::default());
         }
         let mut headers = [[0; HEADER_LEN]; BATCH_MAX];
         let mut received = [Received::default(); BATCH_MAX];
@@ -164,20 +259,14 @@ impl AfPacket {
             sys::receive(self.fd.as_fd(), &mut headers[..offered], &mut self.offered, &mut received)
         });
         let count = *result.as_ref().unwrap_or(&0);
+        // Each has a slot of the ring, if there is one, that only says so.
+        if let Some(ring) = &mut self.received {
+            (0..count).for_each(|_| ring.release());
+        }
         let bytes = self.deliver(batch, pool, &headers[..count], &received[..count]);
         match result {
-            Ok(count) if count == offered => {
-                self.ask = (self.ask * 2).min(BATCH_MAX);
-                Ok(Some(bytes))
-            }
-            Ok(count) => {
-                if count < self.ask / 4 {
-                    self.ask = (self.ask / 2).max(ASK_MIN);
-                }
-                Ok(None)
-            }
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
-            Err(error) => Err(error),
+            Err(error) if error.kind() != io::ErrorKind::WouldBlock => Err(error),
+            _ => Ok(Taken { offered, count, bytes }),
         }
     }
 
@@ -325,6 +414,14 @@ impl Link for AfPacket {
 
     fn recv(&mut self, batch: &mut Batch, pool: &mut Pool) -> io::Result<usize> {
         let before = batch.len();
+        if self.received.is_some() {
+            self.receive_by_ring(batch, pool, BATCH_BYTES_MAX)?;
+            if batch.len() > before {
+                return Ok(batch.len() - before);
+            }
+            // What became of the link only the socket says.
+            return sys::take_error(self.fd.as_fd()).map_or(Ok(0), Err);
+        }
         let mut bytes_left = BATCH_BYTES_MAX;
         while batch.room() > 0 && bytes_left > 0 {
             match self.receive_some(batch, pool, bytes_left)? {
@@ -420,6 +517,15 @@ fn in_parts(
         total.would_block += rest.len();
     }
     total
+}
+
+/// The ring for received frames, if the kernel has one for us.
+fn rx_ring(socket: BorrowedFd<'_>, link: &str) -> Option<RxRing> {
+    let ring = RxRing::new(socket);
+    if let Err(error) = &ring {
+        tracing::info!(link, %error, "no receive ring: each frame is fetched by a call");
+    }
+    ring.ok()
 }
 
 /// Ties a ring to its link if that can be now.

@@ -20,8 +20,8 @@
 //! super-packets also stops a batch at a number of bytes, so that a small packet never waits behind
 //! megabytes of others.
 //!
-//! **Unsafe**: only in `sys`, which wraps the system calls that no crate of ours wraps, and in `ebpf` and `xdp::memory`,
-//! which share memory with a program in the kernel and with the kernel.
+//! **Unsafe**: only in `sys`, which wraps the system calls that no crate of ours wraps, in `ebpf`, `mapping`, `rx_ring` and
+//! `xdp::memory`, which share memory with a program in the kernel and with the kernel, and in `pages`.
 
 #[cfg(target_os = "linux")]
 mod af_packet;
@@ -33,6 +33,9 @@ mod ebpf;
 mod encapsulation;
 mod faulty;
 mod interfaces;
+#[cfg(target_os = "linux")]
+#[allow(unsafe_code, reason = "maps memory that is shared with the kernel")]
+mod mapping;
 mod memory;
 #[allow(unsafe_code, reason = "gives the system advice about memory that is not its own")]
 mod pages;
@@ -40,6 +43,9 @@ mod pcap_file;
 mod pnet_link;
 #[cfg(target_os = "linux")]
 mod rtnetlink;
+#[cfg(target_os = "linux")]
+#[allow(unsafe_code, reason = "shares memory with the kernel")]
+mod rx_ring;
 #[cfg(target_os = "linux")]
 #[allow(unsafe_code, reason = "the one module that calls the operating system directly")]
 mod sys;

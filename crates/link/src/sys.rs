@@ -181,6 +181,12 @@ pub(crate) fn bind(fd: BorrowedFd<'_>, index: u32) -> io::Result<()> {
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
+/// Reads and resets what went wrong with the link since the last question.
+pub(crate) fn take_error(fd: BorrowedFd<'_>) -> Option<io::Error> {
+    let error = rustix::net::sockopt::socket_error(fd);
+    error.map_or_else(|error| Some(error.into()), |result| result.err().map(io::Error::from))
+}
+
 /// Reads and resets the socket's statistics.
 pub(crate) fn statistics(fd: BorrowedFd<'_>) -> io::Result<Statistics> {
     // SAFETY: tpacket_stats is two integers for which zero is a value.

@@ -7,7 +7,7 @@
 use std::io;
 use std::mem::{offset_of, size_of, zeroed};
 use std::os::fd::{AsRawFd, BorrowedFd};
-use std::ptr::{self, NonNull};
+use std::ptr;
 use std::sync::atomic::{
     AtomicU32,
     Ordering::{Acquire, Release},
@@ -16,6 +16,7 @@ use std::sync::atomic::{
 use libc::{c_int, socklen_t, xdp_desc, xdp_mmap_offsets, xdp_ring_offset, xdp_umem_reg};
 
 use super::{FRAME_MAX, RING_LEN};
+use crate::mapping::Mapping;
 use crate::sys;
 
 /// The kernel's smallest unit of frame memory. Several frames lie in one, which is allowed for frames that are only sent,
@@ -56,7 +57,7 @@ impl Shared {
         let frames = Mapping::new(FRAMES_LEN)?;
         // SAFETY: xdp_umem_reg is plain integers for which zero is a value.
         let mut umem: xdp_umem_reg = unsafe { zeroed() };
-        umem.addr = frames.address.as_ptr() as u64;
+        umem.addr = frames.address().as_ptr() as u64;
         umem.len = FRAMES_LEN as u64;
         umem.chunk_size = CHUNK_LEN as u32;
         sys::set(socket, libc::SOL_XDP, libc::XDP_UMEM_REG, &umem)?;
@@ -86,7 +87,7 @@ impl Shared {
         assert!(slot < RING_LEN);
         // SAFETY: the place lies inside the mapping, which is initialised (zeros at first), lives as long as `self` and
         // is mutably borrowed with it; nothing else in this process points there. The kernel only reads from it.
-        unsafe { self.frames.address.add(slot * FRAME_MAX).cast().as_mut() }
+        unsafe { self.frames.address().add(slot * FRAME_MAX).cast().as_mut() }
     }
 
     /// Writes the descriptor of a place.
@@ -101,7 +102,7 @@ impl Shared {
         let (memory, at) = (&self.descriptors.memory, self.descriptors.offsets.desc as usize);
         // SAFETY: `Queue::of` made the mapping so long that `RING_LEN` descriptors fit behind this offset, which the kernel
         // aligned for them. The kernel reads them only inside system calls of the thread that has `self`.
-        unsafe { memory.address.add(at).cast::<xdp_desc>().add(slot).write(descriptor) };
+        unsafe { memory.address().add(at).cast::<xdp_desc>().add(slot).write(descriptor) };
     }
 
     /// Says how many descriptors were written so far.
@@ -198,50 +199,6 @@ impl Queue {
     fn counter(&self, at: u64) -> &AtomicU32 {
         // SAFETY: `of` checked that the offset is inside the mapping and aligned; the mapping lives as long as `self`,
         // and kernel and router access the counter by atomic operations only.
-        unsafe { self.memory.address.add(at as usize).cast().as_ref() }
-    }
-}
-
-/// Memory that is mapped until it is dropped.
-struct Mapping {
-    address: NonNull<u8>,
-    len: usize,
-}
-
-// SAFETY: the memory belongs to this value like that of a `Box`; what is shared with the kernel are integers.
-unsafe impl Send for Mapping {}
-
-impl Mapping {
-    /// Memory of zeros.
-    fn new(len: usize) -> io::Result<Self> {
-        Self::map(len, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS, -1, 0)
-    }
-
-    /// Memory that the kernel has for a socket.
-    fn of_socket(socket: BorrowedFd<'_>, page_offset: u64, len: usize) -> io::Result<Self> {
-        let flags = libc::MAP_SHARED | libc::MAP_POPULATE;
-        Self::map(len, flags, socket.as_raw_fd(), page_offset)
-    }
-
-    fn map(len: usize, flags: c_int, fd: c_int, offset: u64) -> io::Result<Self> {
-        let offset = libc::off64_t::try_from(offset).map_err(|_| io::ErrorKind::InvalidInput)?;
-        // SAFETY: a new mapping at an address that the kernel chooses touches no memory of ours.
-        let address = unsafe {
-            let read_write = libc::PROT_READ | libc::PROT_WRITE;
-            libc::mmap64(ptr::null_mut(), len, read_write, flags, fd, offset)
-        };
-        if address == libc::MAP_FAILED {
-            return Err(io::Error::last_os_error());
-        }
-        let address = NonNull::new(address.cast()).ok_or(io::ErrorKind::OutOfMemory)?;
-        Ok(Self { address, len })
-    }
-}
-
-impl Drop for Mapping {
-    fn drop(&mut self) {
-        // SAFETY: address and length are those of the mapping made at the start, to which no reference is left. Pages that
-        // the kernel still reads it keeps itself.
-        unsafe { libc::munmap(self.address.as_ptr().cast(), self.len) };
+        unsafe { self.memory.address().add(at as usize).cast().as_ref() }
     }
 }

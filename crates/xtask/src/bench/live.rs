@@ -11,7 +11,7 @@ use lab::house::{ISP, Programs};
 
 use super::{Bar, Reference, Row, Site};
 use crate::measure::connections::Server;
-use crate::measure::udp::Sink;
+use crate::measure::udp::{Flood, Sink};
 use crate::measure::{Direction, Rtt, cpu, iperf, median, ping_every, throughput_of};
 
 const PEER: &str = "nftables masquerade";
@@ -169,7 +169,8 @@ impl Bench {
         let sink = Sink::open(&self.site.house.isp)?;
         let secs = self.time().as_secs_f64();
         let pairs = self.pairs(|address| {
-            let arrived = sink.flood(&self.site.host, address, self.time())?;
+            let Flood { sent, arrived } = sink.flood(&self.site.host, address, self.time())?;
+            println!("  {address}: {sent} sent, {arrived} arrived");
             Ok(arrived as f64 / secs / 1e6)
         })?;
         let cost = pairs.cost("live.udp_64", "s/Mpkt", secs);

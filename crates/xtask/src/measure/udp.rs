@@ -32,6 +32,15 @@ pub(crate) struct Sink<'a> {
     _sockets: Vec<UdpSocket>,
 }
 
+/// Datagrams of a run.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Flood {
+    /// Taken by the sender's kernel.
+    pub(crate) sent: u64,
+    /// Delivered.
+    pub(crate) arrived: u64,
+}
+
 impl<'a> Sink<'a> {
     /// Opens them.
     pub(crate) fn open(namespace: &'a Namespace) -> Result<Self> {
@@ -43,18 +52,18 @@ impl<'a> Sink<'a> {
         Ok(Self { namespace, _sockets: sockets })
     }
 
-    /// Sends from `host` to `address` for `time`; datagrams that arrived.
-    pub(crate) fn flood(&self, host: &Namespace, address: &str, time: Duration) -> Result<u64> {
+    /// Sends from `host` to `address` for `time`.
+    pub(crate) fn flood(&self, host: &Namespace, address: &str, time: Duration) -> Result<Flood> {
         let address: Ipv4Addr = address.parse().context("an IPv4 address")?;
         let before = self.delivered()?;
-        host.enter(|| send(address, time))?.context("send datagrams")?;
+        let sent = host.enter(|| send(address, time))?.context("send datagrams")?;
         let mut last = self.delivered()?;
         wait_until(DRAIN_MAX, "the last datagrams arrive", || {
             let (before, now) = (last, self.delivered().unwrap_or(last));
             last = now;
             now < before + FEW
         })?;
-        Ok(last.saturating_sub(before))
+        Ok(Flood { sent, arrived: last.saturating_sub(before) })
     }
 
     /// IP packets that the namespace delivered to its own protocols so far.
@@ -66,7 +75,7 @@ impl<'a> Sink<'a> {
 }
 
 #[expect(clippy::disallowed_methods, reason = "a development edge: real peers take real time")]
-fn send(address: Ipv4Addr, time: Duration) -> std::io::Result<()> {
+fn send(address: Ipv4Addr, time: Duration) -> std::io::Result<u64> {
     let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
     let ports = FIRST_PORT..FIRST_PORT + FLOWS;
     let addresses: Vec<_> =
@@ -74,6 +83,7 @@ fn send(address: Ipv4Addr, time: Duration) -> std::io::Result<()> {
     let payload = [IoSlice::new(&PAYLOAD)];
     let start = Instant::now();
     let mut batches = addresses.chunks(BATCH).cycle();
+    let mut sent = 0;
     while start.elapsed() < time {
         let batch = batches.next().expect("a cycle never ends");
         let mut controls: [_; BATCH] = std::array::from_fn(|_| SendAncillaryBuffer::default());
@@ -83,12 +93,13 @@ fn send(address: Ipv4Addr, time: Duration) -> std::io::Result<()> {
             .map(|(address, control)| MMsgHdr::new_with_addr(address, &payload, control))
             .collect();
         match sendmmsg(&socket, &mut messages, SendFlags::empty()) {
+            Ok(count) => sent += count as u64,
             // A neighbour that is not known yet, or a full queue: the next may pass.
-            Ok(_) | Err(rustix::io::Errno::NOBUFS | rustix::io::Errno::AGAIN) => {}
+            Err(rustix::io::Errno::NOBUFS | rustix::io::Errno::AGAIN) => {}
             Err(error) => return Err(error.into()),
         }
     }
-    Ok(())
+    Ok(sent)
 }
 
 /// A counter of `/proc/net/snmp`: a line of names, and one of values.
@@ -123,7 +134,7 @@ mod tests {
             host.exec(["ip", "address", "add", address, "dev", "eth0"]).unwrap();
         }
         let sink = Sink::open(&hosts[1]).unwrap();
-        let arrived = sink.flood(&hosts[0], "10.9.0.2", Duration::from_millis(50)).unwrap();
-        assert!(arrived > BATCH as u64, "{arrived}");
+        let flood = sink.flood(&hosts[0], "10.9.0.2", Duration::from_millis(50)).unwrap();
+        assert!(flood.arrived > BATCH as u64, "{flood:?}");
     }
 }
