@@ -1,7 +1,9 @@
 //! A router in memory and traffic for it: what the benchmarks and `cargo xtask bench memory` drive.
 
 mod rig;
+mod site;
 mod traffic;
 
 pub use rig::{BATCH, Rig, Scale};
-pub use traffic::{Mix, Random, Traffic, Way};
+pub use site::{Effort, Site, median, resident};
+pub use traffic::{HOSTS, Mix, Random, Traffic, Way};

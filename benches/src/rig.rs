@@ -13,7 +13,7 @@ use pipeline::{
     WanAddress, Worker, configured_forwards,
 };
 
-use crate::traffic::{self, HOSTS, Traffic, Way};
+use crate::traffic::{self, HOSTS, Traffic, Way, host};
 
 /// Packets per batch, unless a measurement is about that.
 pub const BATCH: usize = BATCH_MAX;
@@ -41,10 +41,26 @@ pub struct Scale {
     pub addresses: usize,
     /// Whether both directions are shaped, at a rate that no packet waits for.
     pub shaped: bool,
+    /// Hosts inside, all of which the router knows.
+    pub hosts: usize,
+    /// Rules, none of which is about the traffic.
+    pub rules: usize,
+    /// Forwards, none of which is about the traffic.
+    pub forwards: usize,
+}
+
+impl Scale {
+    /// A router for so many sessions.
+    #[must_use]
+    pub const fn of(sessions: usize) -> Self {
+        Self { sessions, addresses: 1, shaped: false, hosts: HOSTS, rules: 0, forwards: 0 }
+    }
 }
 
 /// A router and what it keeps.
 pub struct Rig {
+    config: config::Config,
+    runtime: Runtime,
     snapshot: Snapshot,
     worker: Worker,
     egress: Egress,
@@ -86,10 +102,32 @@ impl Rig {
         let egress_links = vec![EgressLink { offloads: Offloads::NONE }; 2];
         let shapers = Shapers::of(&config, START);
         let egress = Egress::new(egress_links, shapers, LARGE_BUFFERS, Arc::clone(&rings));
-        let worker =
-            Worker::new(engine, known(&config).neighbours(), rings).expect("the first participant");
+        let worker = Worker::new(engine, known(&config, scale.hosts).neighbours(), rings)
+            .expect("the first participant");
         let counters = worker.counters();
-        Self { snapshot, worker, egress, tables, counters, batch: Batch::new(), now: START }
+        let batch = Batch::new();
+        Self { config, runtime, snapshot, worker, egress, tables, counters, batch, now: START }
+    }
+
+    /// Makes of the configuration, which has not changed, what the packet path works by, and puts it in force: every flow
+    /// will be checked again.
+    ///
+    /// # Panics
+    /// Never: it was made of the same before.
+    pub fn reload(&mut self) {
+        self.runtime.generation += 1;
+        self.snapshot = Snapshot::build(&self.config, &self.runtime).expect("as before");
+    }
+
+    /// Lets time pass.
+    pub fn advance(&mut self, time: Duration) {
+        self.now += time;
+    }
+
+    /// Looks after a bounded number of sessions; whether there are more to look after.
+    #[inline(never)]
+    pub fn expire(&mut self) -> bool {
+        self.worker.expire(&self.snapshot, self.now)
     }
 
     /// The router's own station on a link.
@@ -210,11 +248,39 @@ fn config(scale: &Scale) -> config::Config {
          {}{shaper}[[lan]]\nname = \"home\"\nlink = \"lan0\"\naddress = \"10.0.0.1/16\"\n",
         further.unwrap_or_default(),
     );
-    config::parse("bench", &text).unwrap_or_else(|error| panic!("{error:?}"))
+    let parse =
+        |text: &str| config::parse("bench", text).unwrap_or_else(|error| panic!("{error:?}"));
+    let mut config = parse(&text);
+    // A file may hold fewer of them than a measurement wants.
+    for first in (0..scale.rules).step_by(RULES_PARSED) {
+        let count = RULES_PARSED.min(scale.rules - first);
+        let rules: String = (first..first + count)
+            .map(|number| {
+                let port = 40_000 + number;
+                format!("[[policy.rule]]\naction = \"drop\"\nfrom = \"home\"\nto = \"wan\"\nprotocol = \"tcp\"\nport = {port}\n")
+            })
+            .collect();
+        config.policy.rules.extend(parse(&format!("{text}{rules}")).policy.rules);
+    }
+    for first in (0..scale.forwards).step_by(FORWARDS_PARSED) {
+        let count = FORWARDS_PARSED.min(scale.forwards - first);
+        let forwards: String = (first..first + count)
+            .map(|number| {
+                let port = 30_000 + number;
+                format!("[[forward]]\nprotocol = \"tcp\"\nport = {port}\nto = \"10.0.0.9:80\"\n")
+            })
+            .collect();
+        config.forwards.extend(parse(&format!("{text}{forwards}")).forwards);
+    }
+    config
 }
 
+/// Rules and forwards in one file.
+const RULES_PARSED: usize = 250;
+const FORWARDS_PARSED: usize = 1000;
+
 /// An ARP machine that has heard the gateway and all hosts.
-fn known(config: &config::Config) -> ArpMachine {
+fn known(config: &config::Config, hosts: usize) -> ArpMachine {
     let wan = WanAddress::of_static(config).expect("a static WAN").address;
     let addresses = std::iter::once(wan).chain(config.lans.iter().map(|lan| lan.address));
     let links: Vec<LinkConfig> = addresses
@@ -225,7 +291,7 @@ fn known(config: &config::Config) -> ArpMachine {
             addresses: vec![address],
         })
         .collect();
-    let hosts = (0..HOSTS).map(|host| (LAN, Ipv4Addr::new(10, 0, 1, 1 + host as u8)));
+    let hosts = (0..hosts).map(|number| (LAN, host(number)));
     let mut arp = ArpMachine::new(links.clone(), START);
     for (link, address) in hosts.chain([(LinkId::WAN, GATEWAY)]) {
         let [a, b, c, d] = address.octets();

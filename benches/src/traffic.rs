@@ -7,8 +7,13 @@ use packet::{Endpoint, L4, LinkId, MacAddr, PacketBuf, Protocol};
 
 use crate::rig::{self, Rig};
 
-/// Hosts inside: as many as a large home or an office has.
-pub(crate) const HOSTS: usize = 250;
+/// Hosts inside, unless a measurement is about them: as many as a large home or an office has.
+pub const HOSTS: usize = 250;
+
+/// Address of a host inside.
+pub(crate) fn host(number: usize) -> Ipv4Addr {
+    Ipv4Addr::new(10, 0, 1 + (number / 250) as u8, 1 + (number % 250) as u8)
+}
 
 /// Internal endpoints: those of one external address, with room to spare. Beyond them a flow is another remote
 /// endpoint of the same mapping.
@@ -56,6 +61,7 @@ impl Random {
 /// Flows, and how their packets look on either side.
 pub struct Traffic {
     mix: Mix,
+    hosts: usize,
     small: [Vec<u8>; 2],
     /// External endpoint of each internal one, as the router chose it.
     pub(crate) external: Vec<Endpoint>,
@@ -66,8 +72,14 @@ impl Traffic {
     /// Prepares frames.
     #[must_use]
     pub fn new(mix: Mix) -> Self {
+        Self::of_hosts(mix, HOSTS)
+    }
+
+    /// The same, of so many hosts.
+    #[must_use]
+    pub fn of_hosts(mix: Mix, hosts: usize) -> Self {
         let small = [template(Protocol::Udp), template(Protocol::Tcp)];
-        Self { mix, small, external: Vec::new(), lengths: Random::new(7) }
+        Self { mix, hosts, small, external: Vec::new(), lengths: Random::new(7) }
     }
 
     /// Whether the `number`th flow is TCP.
@@ -80,10 +92,9 @@ impl Traffic {
     /// The two ends of the `number`th flow.
     #[must_use]
     #[inline]
-    pub fn endpoints(number: usize) -> (Endpoint, Endpoint) {
+    pub fn endpoints(&self, number: usize) -> (Endpoint, Endpoint) {
         let (pair, remote) = (number % PAIRS, number / PAIRS);
-        let host = Ipv4Addr::new(10, 0, 1, 1 + (pair % HOSTS) as u8);
-        let internal = Endpoint::new(host, 10_000 + (pair / HOSTS) as u16);
+        let internal = Endpoint::new(host(pair % self.hosts), 10_000 + (pair / self.hosts) as u16);
         (internal, Endpoint::new(Ipv4Addr::new(203, 0, 113, 1 + remote as u8), 443))
     }
 
@@ -102,7 +113,7 @@ impl Traffic {
 
     /// The same with other TCP flags.
     pub fn write_flags(&mut self, packet: &mut PacketBuf, way: Way, number: usize, flags: u8) {
-        let (internal, remote) = Self::endpoints(number);
+        let (internal, remote) = self.endpoints(number);
         let is_tcp = self.is_tcp(number);
         let fits = packet.copy_from(&self.small[usize::from(is_tcp)]);
         assert!(fits, "a small frame fits any buffer");

@@ -31,7 +31,7 @@ fn main() -> ExitCode {
 }
 
 fn known_flows(mix: Mix, shaped: bool, way: Way, batch: usize) -> usize {
-    let mut rig = Rig::new(&Scale { sessions: 2 * FLOWS, addresses: 1, shaped });
+    let mut rig = Rig::new(&Scale { shaped, ..Scale::of(2 * FLOWS) });
     let (mut traffic, mut random) = (Traffic::new(mix), Random::new(1));
     rig.open(&mut traffic, 0..FLOWS);
     (0..PACKETS / batch)
@@ -43,7 +43,7 @@ fn known_flows(mix: Mix, shaped: bool, way: Way, batch: usize) -> usize {
 }
 
 fn new_sessions(addresses: usize) -> usize {
-    let mut rig = Rig::new(&Scale { sessions: 2 * PACKETS, addresses, shaped: false });
+    let mut rig = Rig::new(&Scale { addresses, ..Scale::of(2 * PACKETS) });
     let (mut traffic, mut numbers) = (Traffic::new(Mix::Small), 0..PACKETS);
     (0..PACKETS / BATCH)
         .map(|_| {

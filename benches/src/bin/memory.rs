@@ -2,7 +2,7 @@
 //!
 //! `memory FILE [--quick]` prints them as it goes and writes them to the file as JSON.
 
-use benches::{BATCH, Mix, Random, Rig, Scale, Traffic, Way};
+use benches::{BATCH, Effort, Mix, Rig, Scale, Site, Traffic, Way, median, resident};
 use quanta::Clock;
 use serde::Serialize;
 
@@ -12,15 +12,6 @@ struct Figure {
     name: String,
     value: f64,
     unit: &'static str,
-}
-
-/// How much is measured.
-struct Effort {
-    /// Packets of one run, at least.
-    packets: usize,
-    /// Runs, of which the median counts.
-    runs: usize,
-    flows_max: usize,
 }
 
 const WHOLE: Effort = Effort { packets: 1 << 20, runs: 7, flows_max: 10_000_000 };
@@ -75,45 +66,10 @@ fn main() -> std::io::Result<()> {
     std::fs::write(file, serde_json::to_vec(&figures)?)
 }
 
-/// A router with flows.
-struct Site {
-    rig: Rig,
-    traffic: Traffic,
-    flows: usize,
-    random: Random,
-}
-
-impl Site {
-    fn new(flows: usize, mix: Mix, shaped: bool) -> Self {
-        // A ninth of the table is free, as of one that was made for its load.
-        let scale = Scale { sessions: (flows * 9 / 8).max(1024), addresses: 1, shaped };
-        let (mut rig, mut traffic) = (Rig::new(&scale), Traffic::new(mix));
-        rig.open(&mut traffic, 0..flows);
-        Self { rig, traffic, flows, random: Random::new(0x1234_5678) }
-    }
-
-    /// Ticks per packet: the median of the batches of a run, and of the runs.
-    fn ticks(&mut self, clock: &Clock, effort: &Effort, way: Way, batch: usize) -> f64 {
-        let Self { rig, traffic, flows, random } = self;
-        let run = |_| {
-            let batches = (0..effort.packets / batch).map(|_| {
-                rig.load(traffic, way, batch, || random.below(*flows));
-                let start = clock.raw();
-                let left = rig.pass();
-                let ticks = clock.raw() - start;
-                assert_eq!(left, batch, "every packet leaves");
-                ticks as f64 / batch as f64
-            });
-            median(batches.collect())
-        };
-        median((0..effort.runs).map(run).collect())
-    }
-}
-
 /// Ticks that a packet takes which opens a session, the mean of runs. Between them all sessions end, so that the first,
 /// in which memory is touched for the first time, does not count.
 fn new_session(clock: &Clock, effort: &Effort, addresses: usize) -> f64 {
-    let mut rig = Rig::new(&Scale { sessions: 1 << 17, addresses, shaped: false });
+    let mut rig = Rig::new(&Scale { addresses, ..Scale::of(1 << 17) });
     let mut traffic = Traffic::new(Mix::Small);
     let mut run = |_| {
         let (mut ticks, mut opened) = (0, 0);
@@ -138,22 +94,8 @@ fn new_session(clock: &Clock, effort: &Effort, addresses: usize) -> f64 {
 /// none.
 fn bytes_per_session(effort: &Effort) -> std::io::Result<f64> {
     let sessions = effort.flows_max.min(1_000_000);
-    let scale = Scale { sessions, addresses: 1, shaped: false };
-    let (mut rig, mut traffic) = (Rig::new(&scale), Traffic::new(Mix::Small));
+    let (mut rig, mut traffic) = (Rig::new(&Scale::of(sessions)), Traffic::new(Mix::Small));
     let before = resident()?;
     rig.open(&mut traffic, 0..sessions);
     Ok((resident()? - before) as f64 / sessions as f64)
-}
-
-/// Bytes of this process that are in memory.
-fn resident() -> std::io::Result<usize> {
-    let status = std::fs::read_to_string("/proc/self/status")?;
-    let kib = status.lines().find_map(|line| line.strip_prefix("VmRSS:")?.strip_suffix("kB"));
-    let kib = kib.and_then(|kib| kib.trim().parse::<usize>().ok());
-    Ok(kib.ok_or_else(|| std::io::Error::other("no VmRSS in /proc/self/status"))? * 1024)
-}
-
-fn median(mut values: Vec<f64>) -> f64 {
-    values.sort_by(f64::total_cmp);
-    values[values.len() / 2]
 }

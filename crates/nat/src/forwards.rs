@@ -7,7 +7,7 @@ use std::ops::RangeInclusive;
 use packet::{AddressSet, DropReason, Endpoint, Internal, Protocol, Side};
 
 /// Most forwards in one policy: a mapping looks through its host's, a household has ten.
-pub const FORWARDS_MAX: usize = 4096;
+pub const FORWARDS_MAX: usize = 16_384;
 
 /// External ports that belong to an internal endpoint whether or not it has spoken.
 #[derive(Clone, PartialEq, Eq, Debug)]

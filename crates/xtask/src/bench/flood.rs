@@ -107,7 +107,7 @@ fn row(
         name: name.into(),
         value,
         unit: "Gbit/s".into(),
-        reference: Some(Reference { name: reference, value: reference_value, ratio }),
+        reference: Some(Reference { name: reference.into(), value: reference_value, ratio }),
         bar: bar.map(Bar::RatioAtLeast),
     }
 }

@@ -45,8 +45,11 @@ pub(crate) fn run(keep: bool) -> Result<Vec<Row>> {
 
 /// A count without a committed one misses its bar: a workload can't go unnoticed.
 fn row(name: &str, value: f64, before: Option<f64>) -> Row {
-    let reference =
-        before.map(|before| Reference { name: "committed", value: before, ratio: value / before });
+    let reference = before.map(|before| Reference {
+        name: "committed".into(),
+        value: before,
+        ratio: value / before,
+    });
     let bar = Some(Bar::RatioAtMost(RATIO_MAX));
     Row { name: name.into(), value, unit: "instructions".into(), reference, bar }
 }

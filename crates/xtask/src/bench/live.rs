@@ -211,7 +211,8 @@ impl Pairs {
             |which: usize| -> Vec<f64> { self.0.iter().map(|pair| value(&pair[which])).collect() };
         let (ours, kernel) = (of(0), of(1));
         let ratios: Vec<_> = ours.iter().zip(&kernel).map(|(ours, kernel)| ours / kernel).collect();
-        let reference = Reference { name: PEER, value: median(&kernel), ratio: median(&ratios) };
+        let reference =
+            Reference { name: PEER.into(), value: median(&kernel), ratio: median(&ratios) };
         Row { name, value: median(&ours), unit: unit.into(), reference: Some(reference), bar }
     }
 }

@@ -5,10 +5,13 @@
 //! that the reference names.
 
 use std::fs;
+use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 
+use super::plot::{Line, Plot};
 use super::{Bar, Reference, Row};
 use crate::{cargo, interrupt};
 
@@ -47,18 +50,43 @@ const KNOWN: [Known; 17] = [
 
 /// Measures; the quick way leaves out the large tables.
 pub(super) fn run(quick: bool) -> Result<Vec<Row>> {
+    let figures: Vec<Figure> = figures("memory", quick)?;
+    Ok(figures.into_iter().map(row).collect())
+}
+
+/// Runs a program of `benches` that writes its figures to a file.
+pub(super) fn figures<T: DeserializeOwned>(program: &str, quick: bool) -> Result<Vec<T>> {
     let target = cargo::target()?;
-    let file = target.join("memory.json");
+    let file = target.join(format!("{program}.json"));
     let mut command = cargo::cargo();
-    command.args(["run", "--release", "-p", "benches", "--bin", "memory"]);
+    command.args(["run", "--release", "-p", "benches", "--bin", program]);
     command.arg("--target-dir").arg(target).arg("--").arg(&file).args(quick.then_some("--quick"));
     // Of glibc's allocator: the packet buffers lie in large pages, as the tables do.
     command.env("GLIBC_TUNABLES", "glibc.malloc.hugetlb=1");
     let status = interrupt::status(&mut command)?;
-    ensure!(status.success(), "the memory program: {status}");
+    ensure!(status.success(), "the program {program}: {status}");
     let text = fs::read(&file).with_context(|| format!("read {}", file.display()))?;
-    let figures: Vec<Figure> = serde_json::from_slice(&text).context("read the figures")?;
-    Ok(figures.into_iter().map(row).collect())
+    serde_json::from_slice(&text).context("read the figures")
+}
+
+/// Draws the ticks of a packet by the number of flows.
+pub(super) fn plots(rows: &[Row], folder: &Path) -> Result<()> {
+    let of = |way: &str, value: fn(&Row) -> Option<f64>| -> Vec<(f64, f64)> {
+        let prefix = format!("memory.{way}.flows_");
+        let point = |row: &Row| {
+            let flows: f64 = row.name.strip_prefix(&prefix)?.parse().ok()?;
+            Some((flows, value(row)?))
+        };
+        rows.iter().filter_map(point).collect()
+    };
+    let vpp = |row: &Row| Some(row.reference.as_ref()?.value);
+    let lines = [
+        Line { name: "outbound".into(), points: of("outbound", |row| Some(row.value)) },
+        Line { name: "inbound".into(), points: of("inbound", |row| Some(row.value)) },
+        Line { name: format!("{VPP}, outbound"), points: of("outbound", vpp) },
+    ];
+    let plot = Plot { title: "A packet in memory", x: "flows", y: "TSC ticks", lines: &lines };
+    plot.write(&folder.join("memory.svg"))
 }
 
 fn row(Figure { name, value, unit }: Figure) -> Row {
@@ -68,7 +96,7 @@ fn row(Figure { name, value, unit }: Figure) -> Row {
         name: format!("memory.{name}"),
         value,
         unit,
-        reference: vpp.map(|vpp| Reference { name: VPP, value: vpp, ratio: value / vpp }),
+        reference: vpp.map(|vpp| Reference { name: VPP.into(), value: vpp, ratio: value / vpp }),
         bar: known.and_then(|known| known.2).map(Bar::ValueAtMost),
     }
 }

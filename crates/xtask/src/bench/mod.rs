@@ -1,10 +1,13 @@
 //! `cargo xtask bench`: figures beside those of a peer from the same run.
 
 mod flood;
+mod growth;
 pub(crate) mod instructions;
 mod live;
 mod memory;
+mod plot;
 
+use std::borrow::Cow;
 use std::fmt;
 use std::fs;
 use std::path::PathBuf;
@@ -31,15 +34,18 @@ pub(crate) struct Arguments {
     /// Measure only rows whose names begin like this (`live` alone).
     #[arg(long, default_value = "live")]
     only: String,
-    /// Make the instructions counted those that later ones are held against.
+    /// Keep the figures in `benches`: instructions as those that later ones are held against, others as text and plots in
+    /// `benches/results`.
     #[arg(long)]
     keep: bool,
 }
 
-#[derive(Clone, Copy, ValueEnum)]
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Suite {
     /// The packet path in memory: time stamp counter ticks per packet, by the number of flows.
     Memory,
+    /// How costs grow in memory: with flows, rules, forwards and hosts.
+    Growth,
     /// Instructions per packet of the path in memory, beside those of the commit.
     Instructions,
     /// TCP, datagrams, connections and pings through a router in a namespace, beside the kernel's nftables masquerade.
@@ -62,7 +68,7 @@ pub(crate) struct Row {
 /// The figure of a peer.
 #[derive(Debug)]
 struct Reference {
-    name: &'static str,
+    name: Cow<'static, str>,
     value: f64,
     /// Ours by the peer's.
     ratio: f64,
@@ -103,7 +109,7 @@ impl Serialize for Row {
         row.serialize_field("name", &self.name)?;
         row.serialize_field("value", &self.value)?;
         row.serialize_field("unit", &self.unit)?;
-        row.serialize_field("reference", &reference.map(|reference| reference.name))?;
+        row.serialize_field("reference", &reference.map(|reference| &reference.name))?;
         row.serialize_field("reference_value", &reference.map(|reference| reference.value))?;
         row.serialize_field("ratio", &reference.map(|reference| reference.ratio))?;
         row.serialize_field("bar", &self.bar.map(Bar::number))?;
@@ -127,6 +133,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Outcome> {
     };
     let rows = match arguments.suite {
         Suite::Memory => memory::run(arguments.quick)?,
+        Suite::Growth => growth::run(arguments.quick)?,
         Suite::Instructions => instructions::run(arguments.keep)?,
         Suite::Live => {
             let plan = live::Plan { quick: arguments.quick, only: &arguments.only };
@@ -136,11 +143,34 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Outcome> {
     };
     let report = Report { machine: machine(), rows };
     print!("\n{report}");
+    if arguments.keep {
+        keep(&report, arguments.suite)?;
+    }
     if let Some(path) = &arguments.json {
         let text = serde_json::to_string_pretty(&report)?;
         fs::write(path, text + "\n").with_context(|| format!("write {}", path.display()))?;
     }
     Ok(Outcome::of(report.rows.iter().all(Row::holds)))
+}
+
+/// Writes figures where the repository keeps them.
+fn keep(report: &Report, suite: Suite) -> Result<()> {
+    let name = match suite {
+        Suite::Memory => "memory",
+        Suite::Growth => "growth",
+        Suite::Live => "live",
+        Suite::Flood => "flood",
+        // They have a file of their own.
+        Suite::Instructions => return Ok(()),
+    };
+    let folder = cargo::root().join("benches/results");
+    let path = folder.join(format!("{name}.txt"));
+    fs::write(&path, report.to_string()).with_context(|| format!("write {}", path.display()))?;
+    match suite {
+        Suite::Memory => memory::plots(&report.rows, &folder),
+        Suite::Growth => growth::plots(&report.rows, &folder),
+        Suite::Live | Suite::Flood | Suite::Instructions => Ok(()),
+    }
 }
 
 /// A house with both routers and a host behind them.
