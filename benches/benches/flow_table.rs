@@ -4,121 +4,17 @@
 //! finds. The table's pages are small unless the allocator is told otherwise
 //! (`GLIBC_TUNABLES=glibc.malloc.hugetlb=1`).
 
-use std::{
-    hint::black_box,
-    sync::{
-        Arc, Mutex,
-        atomic::{AtomicU64, Ordering},
-    },
-};
+use std::hint::black_box;
 
+use benches::maps::{
+    Filled, ROUND, Tuple, Value, drawn, filled, filled_to, lock_free, locked, sharded, tuples,
+};
 use criterion::{
     BenchmarkGroup, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main,
     measurement::WallTime,
 };
-use dashmap::DashMap;
-use flow_table::{Domain, Key, Owner, Participant, Table, mix};
-use hashbrown::HashMap;
 
 const SIZES: [u64; 4] = [1_000, 64_000, 1_000_000, 10_000_000];
-const ROUND: usize = 256;
-/// Enough rounds that the keys of one have left the caches when it comes again.
-const ROUNDS: usize = 1024;
-
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
-struct Tuple([u64; 2]);
-
-impl Key for Tuple {
-    #[inline]
-    fn hash(&self, seed: u64) -> u64 {
-        mix(self.0, seed)
-    }
-}
-
-/// As much as fits beside a key in a cache line.
-#[derive(Default)]
-struct Value([AtomicU64; 6]);
-
-impl Value {
-    /// What a packet does to its session: one count, and one look at the rewrite.
-    #[inline]
-    fn touch(&self) -> u64 {
-        let count = self.0[0].load(Ordering::Relaxed) + 1;
-        self.0[0].store(count, Ordering::Relaxed);
-        self.0[5].load(Ordering::Relaxed)
-    }
-}
-
-fn tuples(n: u64) -> [Tuple; 2] {
-    let address = 0x0a00_0000 + n % 4096;
-    let ports = (n / 4096) << 48 | 443 << 32 | 0x1100;
-    [Tuple([address << 32 | 0xc633_6401, ports]), Tuple([0xc633_6401_cb00_7101, n << 16 | 1])]
-}
-
-fn random(state: &mut u64) -> u64 {
-    *state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-    mix([*state, 0], 1)
-}
-
-/// Keys to look up, all present, of both sides.
-fn drawn(size: u64) -> Vec<[Tuple; ROUND]> {
-    let mut state = 1;
-    let draw = || {
-        let word = random(&mut state);
-        tuples(word % size)[(word >> 63) as usize]
-    };
-    let mut draw = draw;
-    (0..ROUNDS).map(|_| std::array::from_fn(|_| draw())).collect()
-}
-
-struct Filled {
-    participant: Participant,
-    table: Arc<Table<Tuple, Value>>,
-    owner: Owner<Tuple, Value>,
-}
-
-fn filled(size: u64) -> Filled {
-    // Half as much again, for the benchmark that inserts.
-    filled_to(size, size + size / 2)
-}
-
-/// A table with `size` entries and room for `capacity`.
-fn filled_to(size: u64, capacity: u64) -> Filled {
-    let domain = Domain::new();
-    let (table, mut owners) = Table::new(&domain, capacity as usize, 1, 0x5eed);
-    let mut owner = owners.remove(0);
-    let mut participant = domain.participant().expect("the first participant has a place");
-    for n in 0..size {
-        let pass = participant.pass();
-        let inserted = owner.insert(&pass, tuples(n), Default::default()).is_ok();
-        assert!(inserted, "the table has room");
-    }
-    Filled { participant, table, owner }
-}
-
-fn locked(size: u64) -> Mutex<HashMap<Tuple, Value>> {
-    let mut map = HashMap::with_capacity(2 * (size + size / 2) as usize);
-    for key in (0..size).flat_map(tuples) {
-        map.insert(key, Value::default());
-    }
-    Mutex::new(map)
-}
-
-fn sharded(size: u64) -> DashMap<Tuple, Value> {
-    let map = DashMap::with_capacity(2 * (size + size / 2) as usize);
-    for key in (0..size).flat_map(tuples) {
-        map.insert(key, Value::default());
-    }
-    map
-}
-
-fn lock_free(size: u64) -> papaya::HashMap<Tuple, Value> {
-    let map = papaya::HashMap::with_capacity(2 * (size + size / 2) as usize);
-    for key in (0..size).flat_map(tuples) {
-        map.pin().insert(key, Value::default());
-    }
-    map
-}
 
 fn bench_rounds(
     group: &mut BenchmarkGroup<'_, WallTime>,
@@ -141,7 +37,7 @@ fn find(criterion: &mut Criterion) {
     group.throughput(Throughput::Elements(ROUND as u64));
     for size in SIZES {
         let rounds = drawn(size);
-        let Filled { mut participant, table, owner } = filled(size);
+        let Filled { mut participant, table, owner, .. } = filled(size);
         bench_rounds(&mut group, "batched", size, &rounds, |keys| {
             let pass = participant.pass();
             let mut hits = [None; ROUND];
@@ -181,7 +77,8 @@ fn load(criterion: &mut Criterion) {
     const SIZE: u64 = 1_000_000;
     let rounds = drawn(SIZE);
     for tenths in [5, 9] {
-        let Filled { mut participant, table, owner: _owner } = filled_to(SIZE, SIZE * 10 / tenths);
+        let Filled { mut participant, table, owner: _owner, .. } =
+            filled_to(SIZE, SIZE * 10 / tenths);
         bench_rounds(&mut group, "batched_at_tenths", tenths, &rounds, |keys| {
             let pass = participant.pass();
             let mut hits = [None; ROUND];
@@ -198,8 +95,8 @@ fn miss(criterion: &mut Criterion) {
     group.throughput(Throughput::Elements(ROUND as u64));
     for size in SIZES {
         let mut rounds = drawn(size);
-        rounds.iter_mut().flatten().for_each(|key| key.0[1] ^= 1 << 12);
-        let Filled { mut participant, table, owner: _owner } = filled(size);
+        rounds.iter_mut().flatten().for_each(|key| *key = key.absent());
+        let Filled { mut participant, table, owner: _owner, .. } = filled(size);
         bench_rounds(&mut group, "batched", size, &rounds, |keys| {
             let pass = participant.pass();
             let mut hits = [None; ROUND];
@@ -230,7 +127,7 @@ fn insert_and_remove(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("insert_and_remove");
     group.throughput(Throughput::Elements(1));
     for size in SIZES {
-        let Filled { mut participant, table, mut owner } = filled(size);
+        let Filled { mut participant, table, mut owner, .. } = filled(size);
         bench_turns(&mut group, "table", size, |old, new| {
             let pass = participant.pass();
             if let Some(hit) = table.lookup(&pass, &old[0]) {

@@ -1,5 +1,6 @@
 //! A router in memory and traffic for it: what the benchmarks and `cargo xtask bench memory` drive.
 
+pub mod maps;
 mod rig;
 mod site;
 mod traffic;

@@ -6,20 +6,10 @@
 use std::path::Path;
 
 use anyhow::Result;
-use serde::Deserialize;
 
-use super::memory::figures;
+use super::memory::{Figure, figures};
 use super::plot::{Line, Plot};
-use super::{Bar, Reference, Row};
-
-/// A figure as the program prints it.
-#[derive(Deserialize)]
-struct Figure {
-    name: String,
-    value: f64,
-    unit: String,
-    reference: Option<(String, f64, f64)>,
-}
+use super::{Bar, Row};
 
 /// What a figure may be of its reference, by the end of its name.
 const BARS: [(&str, f64); 5] = [
@@ -35,23 +25,13 @@ const BARS: [(&str, f64); 5] = [
 
 /// Measures; the quick way leaves out the large tables.
 pub(super) fn run(quick: bool) -> Result<Vec<Row>> {
-    let figures: Vec<Figure> = figures("growth", quick)?;
-    Ok(figures.into_iter().map(row).collect())
+    Ok(figures("growth", quick)?.into_iter().map(row).collect())
 }
 
-fn row(Figure { name, value, unit, reference }: Figure) -> Row {
-    let bar = BARS.iter().find(|(end, _)| name.ends_with(end)).filter(|_| reference.is_some());
-    Row {
-        bar: bar.map(|(_, bar)| Bar::RatioAtMost(*bar)),
-        name: format!("growth.{name}"),
-        value,
-        unit,
-        reference: reference.map(|(name, value, ratio)| Reference {
-            name: name.into(),
-            value,
-            ratio,
-        }),
-    }
+fn row(figure: Figure) -> Row {
+    let bar = BARS.iter().find(|(end, _)| figure.name.ends_with(end));
+    let bar = bar.filter(|_| figure.reference.is_some());
+    figure.into_row("growth", bar.map(|(_, bar)| Bar::RatioAtMost(*bar)))
 }
 
 /// Draws what grows with flows, and what with rules and forwards.

@@ -9,7 +9,6 @@ use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
 use serde::Deserialize;
-use serde::de::DeserializeOwned;
 
 use super::plot::{Line, Plot};
 use super::{Bar, Reference, Row};
@@ -17,10 +16,23 @@ use crate::{cargo, interrupt};
 
 /// A figure as the program prints it.
 #[derive(Deserialize)]
-struct Figure {
-    name: String,
-    value: f64,
-    unit: String,
+pub(super) struct Figure {
+    pub(super) name: String,
+    pub(super) value: f64,
+    pub(super) unit: String,
+    /// What it was measured beside, and the ratio to that.
+    #[serde(default)]
+    pub(super) reference: Option<(String, f64, f64)>,
+}
+
+impl Figure {
+    /// The row of a suite.
+    pub(super) fn into_row(self, suite: &str, bar: Option<Bar>) -> Row {
+        let Self { name, value, unit, reference } = self;
+        let reference =
+            reference.map(|(name, value, ratio)| Reference { name: name.into(), value, ratio });
+        Row { name: format!("{suite}.{name}"), value, unit, reference, bar }
+    }
 }
 
 /// What VPP took, and what we may take at most, by the name of a figure.
@@ -50,12 +62,11 @@ const KNOWN: [Known; 17] = [
 
 /// Measures; the quick way leaves out the large tables.
 pub(super) fn run(quick: bool) -> Result<Vec<Row>> {
-    let figures: Vec<Figure> = figures("memory", quick)?;
-    Ok(figures.into_iter().map(row).collect())
+    Ok(figures("memory", quick)?.into_iter().map(row).collect())
 }
 
 /// Runs a program of `benches` that writes its figures to a file.
-pub(super) fn figures<T: DeserializeOwned>(program: &str, quick: bool) -> Result<Vec<T>> {
+pub(super) fn figures(program: &str, quick: bool) -> Result<Vec<Figure>> {
     let target = cargo::target()?;
     let file = target.join(format!("{program}.json"));
     let mut command = cargo::cargo();
@@ -89,16 +100,11 @@ pub(super) fn plots(rows: &[Row], folder: &Path) -> Result<()> {
     plot.write(&folder.join("memory.svg"))
 }
 
-fn row(Figure { name, value, unit }: Figure) -> Row {
-    let known = KNOWN.iter().find(|known| known.0 == name);
+fn row(mut figure: Figure) -> Row {
+    let known = KNOWN.iter().find(|known| known.0 == figure.name);
     let vpp = known.and_then(|known| known.1);
-    Row {
-        name: format!("memory.{name}"),
-        value,
-        unit,
-        reference: vpp.map(|vpp| Reference { name: VPP.into(), value: vpp, ratio: value / vpp }),
-        bar: known.and_then(|known| known.2).map(Bar::ValueAtMost),
-    }
+    figure.reference = vpp.map(|vpp| (VPP.to_owned(), vpp, figure.value / vpp));
+    figure.into_row("memory", known.and_then(|known| known.2).map(Bar::ValueAtMost))
 }
 
 #[cfg(test)]
@@ -107,7 +113,12 @@ mod tests {
 
     #[test]
     fn a_figure_is_held_against_its_bar_and_compared_with_the_peers() {
-        let figure = |name: &str, value| Figure { name: name.into(), value, unit: "ticks".into() };
+        let figure = |name: &str, value| Figure {
+            name: name.into(),
+            value,
+            unit: "ticks".into(),
+            reference: None,
+        };
         let row = row(figure("outbound.flows_1", 41.0));
         assert!(row.holds() && row.name == "memory.outbound.flows_1");
         assert!(row.reference.is_some_and(|reference| reference.ratio < 0.5));

@@ -6,6 +6,7 @@ pub(crate) mod instructions;
 mod live;
 mod memory;
 mod plot;
+mod table;
 
 use std::borrow::Cow;
 use std::fmt;
@@ -44,6 +45,8 @@ pub(crate) struct Arguments {
 enum Suite {
     /// The packet path in memory: time stamp counter ticks per packet, by the number of flows.
     Memory,
+    /// The flow table beside other maps, and under two threads.
+    Table,
     /// How costs grow in memory: with flows, rules, forwards and hosts.
     Growth,
     /// Instructions per packet of the path in memory, beside those of the commit.
@@ -133,6 +136,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Outcome> {
     };
     let rows = match arguments.suite {
         Suite::Memory => memory::run(arguments.quick)?,
+        Suite::Table => table::run(arguments.quick)?,
         Suite::Growth => growth::run(arguments.quick)?,
         Suite::Instructions => instructions::run(arguments.keep)?,
         Suite::Live => {
@@ -157,6 +161,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Outcome> {
 fn keep(report: &Report, suite: Suite) -> Result<()> {
     let name = match suite {
         Suite::Memory => "memory",
+        Suite::Table => "table",
         Suite::Growth => "growth",
         Suite::Live => "live",
         Suite::Flood => "flood",
@@ -169,7 +174,7 @@ fn keep(report: &Report, suite: Suite) -> Result<()> {
     match suite {
         Suite::Memory => memory::plots(&report.rows, &folder),
         Suite::Growth => growth::plots(&report.rows, &folder),
-        Suite::Live | Suite::Flood | Suite::Instructions => Ok(()),
+        Suite::Table | Suite::Live | Suite::Flood | Suite::Instructions => Ok(()),
     }
 }
 
