@@ -77,6 +77,15 @@ impl Rig {
     /// If there are more external addresses than the WAN's subnet has.
     #[must_use]
     pub fn new(scale: &Scale) -> Self {
+        Self::crew(scale, 1).pop().expect("one worker")
+    }
+
+    /// The same with several workers, each a router of its own but for what workers share.
+    ///
+    /// # Panics
+    /// As [`Self::new`], and without a worker.
+    #[must_use]
+    pub fn crew(scale: &Scale, workers: usize) -> Vec<Self> {
         let config = config(scale);
         let links = (0..2).map(|link| LinkFacts {
             name: format!("link{link}"),
@@ -91,22 +100,26 @@ impl Rig {
             forwards: configured_forwards(&config),
             policy: PolicyState::default(),
         };
-        let snapshot = Snapshot::build(&config, &runtime).expect("no forwards, none that disagree");
         let sizes = Sizes::new(scale.sessions, scale.addresses);
-        let (tables, mut engines) = Tables::sized(sizes, 1, PortJournal::none(), 0x5eed);
+        let (tables, engines) = Tables::sized(sizes, workers, PortJournal::none(), 0x5eed);
         tables.memory().for_each(|range| {
             link::prefer_large_pages(range);
         });
-        let engine = engines.pop().expect("one worker's engine");
-        let rings = Arc::new(Rings::new());
-        let egress_links = vec![EgressLink { offloads: Offloads::NONE }; 2];
-        let shapers = Shapers::of(&config, START);
-        let egress = Egress::new(egress_links, shapers, LARGE_BUFFERS, Arc::clone(&rings));
-        let worker = Worker::new(engine, known(&config, scale.hosts).neighbours(), rings)
-            .expect("the first participant");
-        let counters = worker.counters();
-        let batch = Batch::new();
-        Self { config, runtime, snapshot, worker, egress, tables, counters, batch, now: START }
+        let neighbours = known(&config, scale.hosts).neighbours();
+        let of_worker = |engine| {
+            let snapshot =
+                Snapshot::build(&config, &runtime).expect("no forwards, none that disagree");
+            let rings = Arc::new(Rings::new());
+            let egress_links = vec![EgressLink { offloads: Offloads::NONE }; 2];
+            let shapers = Shapers::of(&config, START);
+            let egress = Egress::new(egress_links, shapers, LARGE_BUFFERS, Arc::clone(&rings));
+            let worker = Worker::new(engine, Arc::clone(&neighbours), rings)
+                .expect("a participant for each worker");
+            let (counters, batch) = (worker.counters(), Batch::new());
+            let (config, runtime, tables) = (config.clone(), runtime.clone(), tables.clone());
+            Self { config, runtime, snapshot, worker, egress, tables, counters, batch, now: START }
+        };
+        engines.into_iter().map(of_worker).collect()
     }
 
     /// Makes of the configuration, which has not changed, what the packet path works by, and puts it in force: every flow

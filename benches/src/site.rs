@@ -20,6 +20,8 @@ pub struct Site {
     pub rig: Rig,
     /// Packets for it.
     pub traffic: Traffic,
+    /// The number of the first flow, and how many there are.
+    first: usize,
     flows: usize,
     random: Random,
 }
@@ -43,7 +45,20 @@ impl Site {
     /// Takes a router over in which so many flows are open.
     #[must_use]
     pub fn with(rig: Rig, traffic: Traffic, flows: usize) -> Self {
-        Self { rig, traffic, flows, random: Random::new(0x1234_5678) }
+        Self { rig, traffic, first: 0, flows, random: Random::new(0x1234_5678) }
+    }
+
+    /// Opens so many flows of each worker of one router.
+    #[must_use]
+    pub fn crew(flows: usize, workers: usize) -> Vec<Self> {
+        let scale = Scale::of((flows * workers * 9 / 8).max(1024));
+        let rigs = Rig::crew(&scale, workers).into_iter().enumerate();
+        let of_worker = |(number, mut rig): (usize, Rig)| {
+            let (first, mut traffic) = (number * flows, Traffic::new(Mix::Small));
+            rig.open(&mut traffic, first..first + flows);
+            Self { first, ..Self::with(rig, traffic, flows) }
+        };
+        rigs.map(of_worker).collect()
     }
 
     /// Ticks per packet where every flow has one; the mean.
@@ -51,12 +66,12 @@ impl Site {
     /// # Panics
     /// If a packet does not leave.
     pub fn ticks_of_each(&mut self, clock: &Clock, way: Way) -> f64 {
-        let Self { rig, traffic, flows, .. } = self;
+        let Self { rig, traffic, first, flows, .. } = self;
         let mut ticks = 0;
-        for first in (0..*flows).step_by(BATCH) {
-            let count = BATCH.min(*flows - first);
-            let mut next = first..first + count;
-            rig.load(traffic, way, count, || next.next().expect("one for each packet"));
+        for start in (0..*flows).step_by(BATCH) {
+            let count = BATCH.min(*flows - start);
+            let mut next = *first + start..;
+            rig.load(traffic, way, count, || next.next().expect("endless"));
             let start = clock.raw();
             let left = rig.pass();
             ticks += clock.raw() - start;
@@ -70,10 +85,10 @@ impl Site {
     /// # Panics
     /// If a packet does not leave.
     pub fn ticks(&mut self, clock: &Clock, effort: &Effort, way: Way, batch: usize) -> f64 {
-        let Self { rig, traffic, flows, random } = self;
+        let Self { rig, traffic, first, flows, random } = self;
         let run = |_| {
             let batches = (0..effort.packets / batch).map(|_| {
-                rig.load(traffic, way, batch, || random.below(*flows));
+                rig.load(traffic, way, batch, || *first + random.below(*flows));
                 let start = clock.raw();
                 let left = rig.pass();
                 let ticks = clock.raw() - start;

@@ -2,6 +2,9 @@
 //!
 //! `memory FILE [--quick]` prints them as it goes and writes them to the file as JSON.
 
+use std::sync::Barrier;
+use std::thread;
+
 use benches::{BATCH, Effort, Mix, Rig, Scale, Site, Traffic, Way, median, resident};
 use quanta::Clock;
 use serde::Serialize;
@@ -12,6 +15,8 @@ struct Figure {
     name: String,
     value: f64,
     unit: &'static str,
+    /// What it was measured beside, and the ratio to that.
+    reference: Option<(&'static str, f64, f64)>,
 }
 
 const WHOLE: Effort = Effort { packets: 1 << 20, runs: 7, flows_max: 10_000_000 };
@@ -36,7 +41,7 @@ fn main() -> std::io::Result<()> {
     let bytes = bytes_per_session(&effort)?;
     let mut note = |name: String, value: f64, unit: &'static str| {
         println!("{name:28} {value:8.1} {unit}");
-        figures.push(Figure { name, value, unit });
+        figures.push(Figure { name, value, unit, reference: None });
     };
     for flows in FLOWS.into_iter().filter(|flows| *flows <= effort.flows_max) {
         let mut site = Site::new(flows, Mix::Small, false);
@@ -63,8 +68,48 @@ fn main() -> std::io::Result<()> {
         note(format!("new_session.addresses_{addresses}"), ticks, "ticks");
     }
     note("bytes_per_session".into(), bytes, "bytes");
+    for (name, than, runs) in two_workers(&clock, &effort) {
+        let of = |which: usize| median(runs.iter().map(|run| run[which]).collect());
+        let ratio = median(runs.iter().map(|[value, other]| value / other).collect());
+        println!("{name:28} {:8.1} packets/kt, {ratio:.2} of {than}", of(0));
+        let (value, unit, reference) = (of(0), "packets/kt", Some((than, of(1), ratio)));
+        figures.push(Figure { name: name.into(), value, unit, reference });
+    }
     std::fs::write(file, serde_json::to_vec(&figures)?)
 }
+
+/// Packets in a thousand ticks of two workers of one router, each on a thread, beside those of one alone, and beside two
+/// routers that share nothing: more the machine does not give to two threads.
+fn two_workers(clock: &Clock, effort: &Effort) -> [(&'static str, &'static str, Vec<[f64; 2]>); 2] {
+    let once = Effort { runs: 1, ..*effort };
+    let rate = |site: &mut Site| 1e3 / site.ticks(clock, &once, Way::Outbound, BATCH);
+    let together = |sites: &mut [Site]| -> f64 {
+        let start = &Barrier::new(sites.len());
+        thread::scope(|scope| {
+            let begin = |site| {
+                scope.spawn(move || {
+                    start.wait();
+                    rate(site)
+                })
+            };
+            let threads: Vec<_> = sites.iter_mut().map(begin).collect();
+            threads.into_iter().map(|thread| thread.join().expect("no worker panics")).sum()
+        })
+    };
+    let mut workers = Site::crew(FLOWS_EACH, 2);
+    let mut routers = [(); 2].map(|()| Site::new(FLOWS_EACH, Mix::Small, false));
+    let (mut beside_one, mut beside_routers) = (Vec::new(), Vec::new());
+    for _ in 0..effort.runs {
+        let one = rate(&mut workers[0]);
+        let both = together(&mut workers);
+        beside_one.push([both, one]);
+        beside_routers.push([both, together(&mut routers)]);
+    }
+    [("two_workers", "one", beside_one), ("two_workers_apart", "two routers", beside_routers)]
+}
+
+/// Flows of each of two workers: more than a second-level cache holds.
+const FLOWS_EACH: usize = 32_000;
 
 /// Ticks that a packet takes which opens a session, the mean of runs. Between them all sessions end, so that the first,
 /// in which memory is touched for the first time, does not count.
