@@ -29,3 +29,4 @@ mod random;
 mod reload;
 mod strangers;
 mod unsolicited;
+mod workers;
