@@ -17,8 +17,15 @@ use anyhow::Result;
 use crate::steps::{self, Passed, Table, totals};
 use crate::{Outcome, cargo, interrupt, nightly, packages};
 
-/// Crates of which several threads share something.
-const CRATES: &[&str] = &["flow-table", "nat", "forwarding"];
+/// Crates of which several threads share something, and which of their tests.
+const CRATES: &[(&str, &[&str])] = &[
+    ("flow-table", ALL),
+    ("nat", ALL),
+    ("forwarding", ALL),
+    ("pipeline", &["--test", "path", "--", "workers"]),
+];
+
+const ALL: &[&str] = &["--lib", "--tests"];
 
 /// Cargo's tests under a tool.
 type Watched = fn() -> Result<Command>;
@@ -81,10 +88,10 @@ pub(crate) fn run() -> Result<Outcome> {
     nightly::ensure_installed()?;
     let (mut rows, mut tests) = (Vec::new(), Passed::new());
     for (tool, command) in TOOLS {
-        for package in CRATES {
+        for (package, of_it) in CRATES {
             interrupt::check()?;
             let command = command().map(|mut command| {
-                command.args(["-p", package, "--lib", "--tests", "--no-fail-fast"]);
+                command.args(["-p", package, "--no-fail-fast"]).args(*of_it);
                 command
             });
             rows.push(steps::run_command(tool, package, command, &mut tests));
