@@ -60,9 +60,35 @@ const KNOWN: [Known; 17] = [
     Known("bytes_per_session", Some(370.0), Some(168.0)),
 ];
 
+/// Times that the program is run. What shares a core with the machine doubles every figure for tens of seconds, so the
+/// quietest run of each counts; within a run it is the median.
+const RUNS: usize = 3;
+
 /// Measures; the quick way leaves out the large tables.
 pub(super) fn run(quick: bool) -> Result<Vec<Row>> {
-    Ok(figures("memory", quick)?.into_iter().map(row).collect())
+    let runs = (0..if quick { 1 } else { RUNS }).map(|_| figures("memory", quick));
+    Ok(quietest(runs.collect::<Result<_>>()?).into_iter().map(row).collect())
+}
+
+/// Of each figure that only a disturbance makes larger the smallest, of a ratio the one in the middle.
+fn quietest(runs: Vec<Vec<Figure>>) -> Vec<Figure> {
+    let mut figures: Vec<Vec<Figure>> = Vec::new();
+    for run in runs {
+        for (place, figure) in run.into_iter().enumerate() {
+            match figures.get_mut(place) {
+                Some(same) => same.push(figure),
+                None => figures.push(vec![figure]),
+            }
+        }
+    }
+    let ratio = |figure: &Figure| figure.reference.as_ref().map(|(_, _, ratio)| *ratio);
+    let choose = |mut same: Vec<Figure>| {
+        let by = |figure: &Figure| ratio(figure).unwrap_or(figure.value);
+        same.sort_by(|a, b| by(a).total_cmp(&by(b)));
+        let place = if ratio(&same[0]).is_some() { same.len() / 2 } else { 0 };
+        same.swap_remove(place)
+    };
+    figures.into_iter().map(choose).collect()
 }
 
 /// Runs a program of `benches` that writes its figures to a file.
@@ -117,6 +143,24 @@ const TWO_WORKERS: f64 = 1.85;
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_quietest_run_counts_for_each_figure_alone_and_of_ratios_the_one_in_the_middle() {
+        let run = |value, other, ratio| {
+            let figure = |name: &str, value, reference| Figure {
+                name: name.into(),
+                value,
+                unit: "ticks".into(),
+                reference,
+            };
+            let beside = Some(("one".to_owned(), 1.0, ratio));
+            vec![figure("a", value, None), figure("b", other, None), figure("c", 9.0, beside)]
+        };
+        let runs = vec![run(50.0, 9.0, 1.9), run(100.0, 7.0, 1.5), run(51.0, 8.0, 2.8)];
+        let figures = quietest(runs);
+        assert_eq!((figures[0].value, figures[1].value), (50.0, 7.0));
+        assert_eq!(figures[2].reference.as_ref().map(|reference| reference.2), Some(1.9));
+    }
 
     #[test]
     fn a_figure_is_held_against_its_bar_and_compared_with_the_peers() {
