@@ -177,27 +177,16 @@ impl AfPacket {
                 None => break,
                 Some(Slot::Whole(header, frame)) => {
                     let Some(mut buffer) = pool.take() else { break };
-                    let offload = vnet::decode(header, frame);
-                    // Every buffer of a link's pool is longer than a slot.
+                    let header = *header;
+                    // Every pool's buffers are longer than a slot.
                     let fits = buffer.copy_from(frame);
-                    match offload {
-                        Ok(offload) if fits => {
-                            buffer.offload = offload;
-                            buffer.ingress = self.id;
-                            bytes += frame.len();
-                            self.counters.count_received(frame.len());
-                            batch.push(buffer);
-                        }
-                        Ok(_) => {
-                            self.counters.rx_oversized += 1;
-                            pool.put(buffer);
-                        }
-                        Err(vnet::OffloadInvalid) => {
-                            self.counters.rx_offload_invalid += 1;
-                            pool.put(buffer);
-                        }
-                    }
                     ring.release();
+                    if fits {
+                        bytes += self.admit(batch, pool, buffer, &header);
+                    } else {
+                        self.counters.rx_oversized += 1;
+                        pool.put(buffer);
+                    }
                 }
                 Some(Slot::AtSocket(_)) => {
                     let ask = ring.at_socket(batch.room(), bytes_max - bytes);
@@ -280,8 +269,9 @@ impl AfPacket {
     ) -> usize {
         let mut bytes = 0;
         self.len_expected = 0;
-        let mut offered = self.offered.drain(..);
-        for ((header, received), mut buffer) in headers.iter().zip(received).zip(&mut offered) {
+        let mut offered = std::mem::take(&mut self.offered);
+        let mut buffers = offered.drain(..);
+        for ((header, received), mut buffer) in headers.iter().zip(received).zip(&mut buffers) {
             let len = received.len.saturating_sub(HEADER_LEN);
             self.len_expected = self.len_expected.max(len);
             if received.truncated {
@@ -290,24 +280,40 @@ impl AfPacket {
                 continue;
             }
             buffer.set_len(len);
-            match vnet::decode(header, buffer.frame()) {
-                Ok(offload) => {
-                    buffer.offload = offload;
-                    buffer.ingress = self.id;
-                    bytes += len;
-                    self.counters.count_received(len);
-                    batch.push(buffer);
-                }
-                Err(vnet::OffloadInvalid) => {
-                    self.counters.rx_offload_invalid += 1;
-                    pool.put(buffer);
-                }
-            }
+            bytes += self.admit(batch, pool, buffer, header);
         }
-        for buffer in offered {
+        for buffer in buffers {
             pool.put(buffer);
         }
+        // Empty, it keeps its room.
+        self.offered = offered;
         bytes
+    }
+
+    /// Adds a received frame to the batch if its metadata fits it; the bytes added.
+    #[inline]
+    fn admit(
+        &mut self,
+        batch: &mut Batch,
+        pool: &mut Pool,
+        mut buffer: PacketBuf,
+        header: &VnetHeader,
+    ) -> usize {
+        let len = buffer.len();
+        match vnet::decode(header, buffer.frame()) {
+            Ok(offload) => {
+                buffer.offload = offload;
+                buffer.ingress = self.id;
+                self.counters.count_received(len);
+                batch.push(buffer);
+                len
+            }
+            Err(vnet::OffloadInvalid) => {
+                self.counters.rx_offload_invalid += 1;
+                pool.put(buffer);
+                0
+            }
+        }
     }
 
     /// Sends up to [`BATCH_MAX`] packets, in runs that go the same way.
