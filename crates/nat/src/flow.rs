@@ -7,8 +7,8 @@ use packet::gso;
 use packet::header::{ethernet, icmp, ipv4, tcp, udp, udp_lite};
 use packet::{
     Datagram, Endpoint, FlowKey, IcmpKind, Instant, L4, LinkId, PacketBuf, Plain, Protocol,
+    TcpHeaders, UdpHeaders,
 };
-use packet::{TcpHeaders, UdpHeaders};
 
 use crate::sync::{AtomicU8, AtomicU32, AtomicU64, Ordering};
 use crate::tick::Tick;
@@ -96,16 +96,8 @@ impl Flow {
         self.apply_network(frame, usize::from(datagram.l3));
         let l4 = usize::from(datagram.l4);
         match datagram.transport {
-            L4::Tcp { .. } => {
-                self.put_ports(frame, l4);
-                let adjust = if partial { checksum::apply_partial } else { checksum::apply };
-                self.covered(partial).update(frame, l4 + tcp::CHECKSUM, adjust);
-            }
-            L4::Udp => {
-                self.put_ports(frame, l4);
-                let adjust = if partial { checksum::apply_partial } else { checksum::apply_udp };
-                self.covered(partial).update(frame, l4 + udp::CHECKSUM, adjust);
-            }
+            L4::Tcp { .. } => self.apply_tcp(frame, l4, partial),
+            L4::Udp => self.apply_udp(frame, l4, partial),
             L4::Icmp(kind) => {
                 let identifier = match kind {
                     IcmpKind::Request => &self.ports[..2],
@@ -121,27 +113,43 @@ impl Flow {
 
     /// As [`Self::apply`], for a UDP packet of plain shape, whose checksum may be partial.
     #[inline(always)]
-    pub fn apply_udp(&self, headers: &mut UdpHeaders, is_partial: bool) {
+    pub fn apply_plain_udp(&self, headers: &mut UdpHeaders, is_partial: bool) {
         self.apply_network(headers, ethernet::LEN);
-        self.put_ports(headers, Plain::L4);
-        let at = Plain::L4 + udp::CHECKSUM;
-        if is_partial {
-            self.network_change.update(headers, at, checksum::apply_partial);
-        } else {
-            self.transport_change.update(headers, at, checksum::apply_udp);
-        }
+        self.apply_udp(headers, Plain::L4, is_partial);
     }
 
-    /// As [`Self::apply_udp`], for TCP.
+    /// As [`Self::apply_plain_udp`], for TCP.
     #[inline(always)]
-    pub fn apply_tcp(&self, headers: &mut TcpHeaders, is_partial: bool) {
+    pub fn apply_plain_tcp(&self, headers: &mut TcpHeaders, is_partial: bool) {
         self.apply_network(headers, ethernet::LEN);
-        self.put_ports(headers, Plain::L4);
-        let at = Plain::L4 + tcp::CHECKSUM;
+        self.apply_tcp(headers, Plain::L4, is_partial);
+    }
+
+    #[inline(always)]
+    fn apply_udp(&self, frame: &mut [u8], l4: usize, is_partial: bool) {
+        self.put_ports(frame, l4);
+        self.apply_covered(frame, l4 + udp::CHECKSUM, checksum::apply_udp, is_partial);
+    }
+
+    #[inline(always)]
+    fn apply_tcp(&self, frame: &mut [u8], l4: usize, is_partial: bool) {
+        self.put_ports(frame, l4);
+        self.apply_covered(frame, l4 + tcp::CHECKSUM, checksum::apply, is_partial);
+    }
+
+    /// Changes a transport checksum by what it covers; `adjust` is the way of a complete one.
+    #[inline(always)]
+    fn apply_covered(
+        &self,
+        frame: &mut [u8],
+        at: usize,
+        adjust: impl Fn(u16, Delta) -> u16,
+        is_partial: bool,
+    ) {
         if is_partial {
-            self.network_change.update(headers, at, checksum::apply_partial);
+            self.network_change.update(frame, at, checksum::apply_partial);
         } else {
-            self.transport_change.update(headers, at, checksum::apply);
+            self.transport_change.update(frame, at, adjust);
         }
     }
 
@@ -179,11 +187,6 @@ impl Flow {
     #[inline(always)]
     fn put_ports(&self, frame: &mut [u8], l4: usize) {
         frame[l4 + tcp::SOURCE..][..4].copy_from_slice(&self.ports);
-    }
-
-    #[inline(always)]
-    fn covered(&self, partial: bool) -> WireDelta {
-        if partial { self.network_change } else { self.transport_change }
     }
 
     /// Counts packets of the side, which is not TCP, and notes when the last came.

@@ -118,9 +118,6 @@ impl Delta {
 pub struct WireDelta(u16);
 
 impl WireDelta {
-    /// No change.
-    pub const NONE: WireDelta = WireDelta(0);
-
     /// Both changes together.
     #[must_use]
     #[inline(always)]

@@ -119,13 +119,13 @@ impl<'a> Step<'a> {
         match plain.headers(packet.frame_mut()) {
             Headers::Udp(headers) => {
                 flow.touch(self.now, bytes, 1);
-                flow.apply_udp(headers, is_partial);
+                flow.apply_plain_udp(headers, is_partial);
                 mac.put_before(egress.mac, headers);
                 self.ids.renumber_plain(headers, plain);
             }
             Headers::Tcp(headers) => {
                 nat::touch_tcp(hit, &plain.segment(headers), self.now, bytes, 1);
-                flow.apply_tcp(headers, is_partial);
+                flow.apply_plain_tcp(headers, is_partial);
                 let headers: &mut UdpHeaders = headers.first_chunk_mut().expect("TCP's are longer");
                 mac.put_before(egress.mac, headers);
                 self.ids.renumber_plain(headers, plain);
