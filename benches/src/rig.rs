@@ -265,32 +265,30 @@ fn config(scale: &Scale) -> config::Config {
         |text: &str| config::parse("bench", text).unwrap_or_else(|error| panic!("{error:?}"));
     let mut config = parse(&text);
     // A file may hold fewer of them than a measurement wants.
-    for first in (0..scale.rules).step_by(RULES_PARSED) {
-        let count = RULES_PARSED.min(scale.rules - first);
-        let rules: String = (first..first + count)
-            .map(|number| {
-                let port = 40_000 + number;
-                format!("[[policy.rule]]\naction = \"drop\"\nfrom = \"home\"\nto = \"wan\"\nprotocol = \"tcp\"\nport = {port}\n")
-            })
-            .collect();
-        config.policy.rules.extend(parse(&format!("{text}{rules}")).policy.rules);
-    }
-    for first in (0..scale.forwards).step_by(FORWARDS_PARSED) {
-        let count = FORWARDS_PARSED.min(scale.forwards - first);
-        let forwards: String = (first..first + count)
-            .map(|number| {
-                let port = 30_000 + number;
-                format!("[[forward]]\nprotocol = \"tcp\"\nport = {port}\nto = \"10.0.0.9:80\"\n")
-            })
-            .collect();
-        config.forwards.extend(parse(&format!("{text}{forwards}")).forwards);
-    }
+    let in_files = |count: usize, section: fn(usize) -> String| -> Vec<config::Config> {
+        let files = (0..count).step_by(SECTIONS_PARSED).map(|first| {
+            let sections = (first..count).take(SECTIONS_PARSED).map(section);
+            parse(&format!("{text}{}", sections.collect::<String>()))
+        });
+        files.collect()
+    };
+    let rules = in_files(scale.rules, |number| {
+        let port = 40_000 + number;
+        format!(
+            "[[policy.rule]]\naction = \"drop\"\nfrom = \"home\"\nto = \"wan\"\nprotocol = \"tcp\"\nport = {port}\n"
+        )
+    });
+    config.policy.rules.extend(rules.into_iter().flat_map(|file| file.policy.rules));
+    let forwards = in_files(scale.forwards, |number| {
+        let port = 30_000 + number;
+        format!("[[forward]]\nprotocol = \"tcp\"\nport = {port}\nto = \"10.0.0.9:80\"\n")
+    });
+    config.forwards.extend(forwards.into_iter().flat_map(|file| file.forwards));
     config
 }
 
-/// Rules and forwards in one file.
-const RULES_PARSED: usize = 250;
-const FORWARDS_PARSED: usize = 1000;
+/// Rules or forwards in one file.
+const SECTIONS_PARSED: usize = 250;
 
 /// An ARP machine that has heard the gateway and all hosts.
 fn known(config: &config::Config, hosts: usize) -> ArpMachine {

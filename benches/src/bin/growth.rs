@@ -5,19 +5,10 @@
 
 use std::time::Duration;
 
-use benches::{BATCH, Effort, HOSTS, Mix, Rig, Scale, Site, Traffic, Way, median, resident};
+use benches::{
+    BATCH, Effort, Figures, HOSTS, Mix, Rig, Scale, Site, Traffic, Way, arguments, median, resident,
+};
 use quanta::Clock;
-use serde::Serialize;
-
-/// One figure; the name is that of `xtask bench`'s rows without the suite's.
-#[derive(Serialize)]
-struct Figure {
-    name: String,
-    value: f64,
-    unit: &'static str,
-    /// What it is held against, and the median ratio to that.
-    reference: Option<(String, f64, f64)>,
-}
 
 const FLOWS: [usize; 8] = [1, 10, 100, 1_000, 10_000, 100_000, 1_000_000, 10_000_000];
 const COUNTS: [usize; 5] = [1, 10, 100, 1_000, 10_000];
@@ -33,48 +24,26 @@ const OCCUPANTS_MIN: usize = 1_000_000;
 /// Past every timeout, and every mapping's rest.
 const LONG: Duration = Duration::from_secs(3600);
 
-struct Notes(Vec<Figure>);
-
-impl Notes {
-    fn note(&mut self, name: String, value: f64, unit: &'static str) {
-        println!("{name:36} {value:10.1} {unit}");
-        self.0.push(Figure { name, value, unit, reference: None });
-    }
-
-    /// One beside another, of each the median of some runs, and the median of the ratios of each run.
-    fn compare(&mut self, name: String, unit: &'static str, than: &str, runs: &[[f64; 2]]) {
-        let of = |which: usize| median(runs.iter().map(|run| run[which]).collect());
-        let ratio = median(runs.iter().map(|[value, other]| value / other).collect());
-        let (value, other) = (of(0), of(1));
-        println!("{name:36} {value:10.1} {unit}, {ratio:.2} of {than}");
-        let reference = Some((than.to_owned(), other, ratio));
-        self.0.push(Figure { name, value, unit, reference });
-    }
-}
-
 fn main() -> std::io::Result<()> {
-    let mut arguments = std::env::args_os().skip(1);
-    let file =
-        arguments.next().ok_or_else(|| std::io::Error::other("usage: growth FILE [--quick]"))?;
-    let is_quick = arguments.any(|argument| argument == "--quick");
+    let (file, is_quick) = arguments("growth")?;
     let effort = if is_quick {
         Effort { packets: 1 << 14, runs: 3, flows_max: 100_000 }
     } else {
         Effort { packets: 1 << 17, runs: 7, flows_max: 10_000_000 }
     };
     let clock = Clock::new();
-    let mut notes = Notes(Vec::new());
+    let mut notes = Figures::default();
     by_flows(&mut notes, &clock, &effort)?;
     reload(&mut notes, &clock, &effort);
     let scale = Scale::of(1 << 16);
     by_count(&mut notes, &clock, &effort, "rules", |rules| Scale { rules, ..scale });
     by_count(&mut notes, &clock, &effort, "forwards", |forwards| Scale { forwards, ..scale });
     by_hosts(&mut notes, &clock, &effort);
-    std::fs::write(file, serde_json::to_vec(&notes.0)?)
+    notes.write(file)
 }
 
 /// A packet, a session's memory and a session's end, by the number of flows.
-fn by_flows(notes: &mut Notes, clock: &Clock, effort: &Effort) -> std::io::Result<()> {
+fn by_flows(notes: &mut Figures, clock: &Clock, effort: &Effort) -> std::io::Result<()> {
     let (mut ends, mut occupied) = (Vec::new(), Vec::new());
     for flows in FLOWS.into_iter().filter(|flows| *flows <= effort.flows_max) {
         let scale = Scale::of((flows * 9 / 8).max(1024));
@@ -129,7 +98,7 @@ fn end_all(rig: &mut Rig, clock: &Clock, flows: usize) -> (f64, f64) {
 }
 
 /// What a new configuration costs with many flows: to make, which no packet waits for, and the first packet of each flow.
-fn reload(notes: &mut Notes, clock: &Clock, effort: &Effort) {
+fn reload(notes: &mut Figures, clock: &Clock, effort: &Effort) {
     let flows = effort.flows_max.min(1_000_000);
     let mut site = Site::new(flows, Mix::Small, false);
     let (mut makings, mut firsts) = (Vec::new(), Vec::new());
@@ -146,7 +115,7 @@ fn reload(notes: &mut Notes, clock: &Clock, effort: &Effort) {
 
 /// Packets of known flows and of new ones, and the making of a configuration, by what is in it.
 fn by_count(
-    notes: &mut Notes,
+    notes: &mut Figures,
     clock: &Clock,
     effort: &Effort,
     what: &str,
@@ -223,7 +192,7 @@ fn making(clock: &Clock, site: &mut Site) -> f64 {
 }
 
 /// A packet, by the number of hosts that the same flows are of.
-fn by_hosts(notes: &mut Notes, clock: &Clock, effort: &Effort) {
+fn by_hosts(notes: &mut Figures, clock: &Clock, effort: &Effort) {
     let mut sites: Vec<_> = HOST_COUNTS
         .into_iter()
         .map(|hosts| {

@@ -5,19 +5,10 @@
 use std::sync::Barrier;
 use std::thread;
 
-use benches::{BATCH, Effort, Mix, Rig, Scale, Site, Traffic, Way, median, resident};
+use benches::{
+    BATCH, Effort, Figures, Mix, Rig, Scale, Site, Traffic, Way, arguments, median, resident,
+};
 use quanta::Clock;
-use serde::Serialize;
-
-/// One figure; the name is that of `xtask bench`'s rows without the suite's.
-#[derive(Serialize)]
-struct Figure {
-    name: String,
-    value: f64,
-    unit: &'static str,
-    /// What it was measured beside, and the ratio to that.
-    reference: Option<(&'static str, f64, f64)>,
-}
 
 const WHOLE: Effort = Effort { packets: 1 << 20, runs: 7, flows_max: 10_000_000 };
 const QUICK: Effort = Effort { packets: 1 << 18, runs: 3, flows_max: 64_000 };
@@ -31,51 +22,45 @@ const WAYS: [(Way, &str); 2] = [(Way::Outbound, "outbound"), (Way::Inbound, "inb
 const OPENED: usize = 48_000;
 
 fn main() -> std::io::Result<()> {
-    let mut arguments = std::env::args_os().skip(1);
-    let file =
-        arguments.next().ok_or_else(|| std::io::Error::other("usage: memory FILE [--quick]"))?;
-    let effort = if arguments.any(|argument| argument == "--quick") { QUICK } else { WHOLE };
+    let (file, is_quick) = arguments("memory")?;
+    let effort = if is_quick { QUICK } else { WHOLE };
     let clock = Clock::new();
-    let mut figures = Vec::new();
+    let mut figures = Figures::default();
     // First, for no other router has used memory yet.
     let bytes = bytes_per_session(&effort)?;
-    let mut note = |name: String, value: f64, unit: &'static str| {
-        println!("{name:28} {value:8.1} {unit}");
-        figures.push(Figure { name, value, unit, reference: None });
-    };
     for flows in FLOWS.into_iter().filter(|flows| *flows <= effort.flows_max) {
         let mut site = Site::new(flows, Mix::Small, false);
         for (way, name) in WAYS {
             let ticks = site.ticks(&clock, &effort, way, BATCH);
-            note(format!("{name}.flows_{flows}"), ticks, "ticks");
+            figures.note(format!("{name}.flows_{flows}"), ticks, "ticks");
         }
     }
     let mut site = Site::new(FEW_FLOWS, Mix::Small, false);
     for batch in [1, 4, 32] {
-        note(format!("batch_{batch}"), site.ticks(&clock, &effort, Way::Outbound, batch), "ticks");
+        figures.note(
+            format!("batch_{batch}"),
+            site.ticks(&clock, &effort, Way::Outbound, batch),
+            "ticks",
+        );
     }
     let mut imix = Site::new(FEW_FLOWS, Mix::Imix, false);
     for (way, name) in WAYS {
-        note(format!("imix.{name}"), imix.ticks(&clock, &effort, way, BATCH), "ticks");
+        figures.note(format!("imix.{name}"), imix.ticks(&clock, &effort, way, BATCH), "ticks");
     }
     let mut shaped = Site::new(FEW_FLOWS, Mix::Small, true);
     let added = WAYS.map(|(way, _)| {
         shaped.ticks(&clock, &effort, way, BATCH) - site.ticks(&clock, &effort, way, BATCH)
     });
-    note("shaping_added".into(), added[0].max(added[1]), "ticks");
+    figures.note("shaping_added", added[0].max(added[1]), "ticks");
     for addresses in [1, 32] {
         let ticks = new_session(&clock, &effort, addresses);
-        note(format!("new_session.addresses_{addresses}"), ticks, "ticks");
+        figures.note(format!("new_session.addresses_{addresses}"), ticks, "ticks");
     }
-    note("bytes_per_session".into(), bytes, "bytes");
+    figures.note("bytes_per_session", bytes, "bytes");
     for (name, than, runs) in two_workers(&clock, &effort) {
-        let of = |which: usize| median(runs.iter().map(|run| run[which]).collect());
-        let ratio = median(runs.iter().map(|[value, other]| value / other).collect());
-        println!("{name:28} {:8.1} packets/kt, {ratio:.2} of {than}", of(0));
-        let (value, unit, reference) = (of(0), "packets/kt", Some((than, of(1), ratio)));
-        figures.push(Figure { name: name.into(), value, unit, reference });
+        figures.compare(name, "packets/kt", than, &runs);
     }
-    std::fs::write(file, serde_json::to_vec(&figures)?)
+    figures.write(file)
 }
 
 /// Packets in a thousand ticks of two workers of one router, each on a thread, beside those of one alone, and beside two

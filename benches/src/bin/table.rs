@@ -10,20 +10,9 @@ use std::thread;
 use benches::maps::{
     Filled, ROUND, Tuple, Value, drawn, filled, filled_to, lock_free, locked, sharded, tuples,
 };
-use benches::median;
+use benches::{Figures, arguments};
 use flow_table::{Participant, Table};
 use quanta::Clock;
-use serde::Serialize;
-
-/// One figure; the name is that of `xtask bench`'s rows without the suite's.
-#[derive(Serialize)]
-struct Figure {
-    name: String,
-    value: f64,
-    unit: &'static str,
-    /// What it is held against, and the median ratio to that.
-    reference: (&'static str, f64, f64),
-}
 
 /// How much is measured.
 struct Effort {
@@ -45,31 +34,22 @@ const SHARED: [u64; 2] = [64_000, 1_000_000];
 const BATCH: usize = 64;
 
 fn main() -> std::io::Result<()> {
-    let mut arguments = std::env::args_os().skip(1);
-    let file =
-        arguments.next().ok_or_else(|| std::io::Error::other("usage: table FILE [--quick]"))?;
-    let effort = if arguments.any(|argument| argument == "--quick") { QUICK } else { WHOLE };
+    let (file, is_quick) = arguments("table")?;
+    let effort = if is_quick { QUICK } else { WHOLE };
     let clock = Clock::new();
-    let mut figures = Vec::new();
-    let mut note = |name: String, unit, than, runs: &[[f64; 2]]| {
-        let of = |which: usize| median(runs.iter().map(|run| run[which]).collect());
-        let ratio = median(runs.iter().map(|[value, other]| value / other).collect());
-        let (value, other) = (of(0), of(1));
-        println!("{name:32} {value:10.1} {unit}, {than} {other:.1}, ratio {ratio:.2}");
-        figures.push(Figure { name, value, unit, reference: (than, other, ratio) });
-    };
+    let mut figures = Figures::default();
     for size in effort.sizes {
         for (than, runs) in beside_others(&clock, &effort, *size) {
-            note(format!("find_{size}.{than}"), "ticks", than, &runs);
+            figures.compare(format!("find_{size}.{than}"), "ticks", than, &runs);
         }
     }
     for size in SHARED {
         let runs = two_readers(&clock, &effort, size);
-        note(format!("two_readers_{size}"), "keys/kt", "one", &runs);
+        figures.compare(format!("two_readers_{size}"), "keys/kt", "one", &runs);
         let runs = reader_beside_writer(&clock, &effort, size);
-        note(format!("reader_p99_{size}"), "ticks", "alone", &runs);
+        figures.compare(format!("reader_p99_{size}"), "ticks", "alone", &runs);
     }
-    std::fs::write(file, serde_json::to_vec(&figures)?)
+    figures.write(file)
 }
 
 /// Ticks for a key that is there, ours and each other's in turn.

@@ -1,7 +1,7 @@
 //! A ring of received frames: the kernel writes each short one where we read it, and no call fetches it (TPACKET_V2).
 //!
 //! ```text
-//!  slot  ┌ status, lengths, offset │ address │ virtio-net header │ frame, up to FRAME_MAX bytes ┐
+//!  slot  ┌ status, lengths, offset │ address │ virtio-net header │ frame, as far as it fits     ┐
 //!        └──────────────────────────── SLOT_LEN ────────────────────────────────────────────────┘
 //!  status: KERNEL ──► USER  written by the kernel, release │ ours until we store KERNEL, release
 //! ```

@@ -274,7 +274,7 @@ impl FqCodel {
             }
             self.stats.delivered += 1;
             self.stats.delivered_bytes += packet.len() as u64;
-            self.stats.sojourn.record_nanos(now.nanos_since(enqueued));
+            self.stats.sojourn.record(now.nanos_since(enqueued));
             return Some(packet);
         }
     }

@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use super::{Bar, Reference, Row, Site};
 use crate::demo::json;
-use crate::measure::{Direction, median, throughput};
+use crate::measure::{Direction, median, median_ratio, throughput};
 
 /// Share of the throughput behind nftables' rule that has to be left.
 const BAR: f64 = 0.9;
@@ -91,8 +91,6 @@ fn rows(figures: &Figures, names: [&'static str; 3]) -> [Row; 3] {
     ]
 }
 
-/// The ratio is the median of those of each round, so that what else the machine does from one round to the
-/// next does not count.
 fn row(
     name: &'static str,
     values: &[f64],
@@ -100,9 +98,8 @@ fn row(
     references: &[f64],
     bar: Option<f64>,
 ) -> Row {
-    let ratios: Vec<_> = values.iter().zip(references).map(|(a, b)| a / b).collect();
     let (value, reference_value) = (median(values) / 1e9, median(references) / 1e9);
-    let ratio = median(&ratios);
+    let ratio = median_ratio(values, references);
     Row {
         name: name.into(),
         value,

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use anyhow::Result;
 
-use super::memory::{Figure, figures};
+use super::figures::{Figure, figures};
 use super::plot::{Line, Plot};
 use super::{Bar, Row};
 

@@ -12,7 +12,7 @@ use lab::house::{ISP, Programs};
 use super::{Bar, Reference, Row, Site};
 use crate::measure::connections::Server;
 use crate::measure::udp::{Flood, Sink};
-use crate::measure::{Direction, Rtt, cpu, iperf, median, ping_every, throughput_of};
+use crate::measure::{Direction, Rtt, cpu, iperf, median, median_ratio, ping_every, throughput_of};
 
 const PEER: &str = "nftables masquerade";
 
@@ -210,9 +210,8 @@ impl Pairs {
         let of =
             |which: usize| -> Vec<f64> { self.0.iter().map(|pair| value(&pair[which])).collect() };
         let (ours, kernel) = (of(0), of(1));
-        let ratios: Vec<_> = ours.iter().zip(&kernel).map(|(ours, kernel)| ours / kernel).collect();
-        let reference =
-            Reference { name: PEER.into(), value: median(&kernel), ratio: median(&ratios) };
+        let ratio = median_ratio(&ours, &kernel);
+        let reference = Reference { name: PEER.into(), value: median(&kernel), ratio };
         Row { name, value: median(&ours), unit: unit.into(), reference: Some(reference), bar }
     }
 }

@@ -4,36 +4,13 @@
 //! this one is in its caches. VPP is no package of Debian's: its figures are from an earlier measurement, on a machine
 //! that the reference names.
 
-use std::fs;
 use std::path::Path;
 
-use anyhow::{Context, Result, ensure};
-use serde::Deserialize;
+use anyhow::Result;
 
+use super::figures::{Figure, figures};
 use super::plot::{Line, Plot};
-use super::{Bar, Reference, Row};
-use crate::{cargo, interrupt};
-
-/// A figure as the program prints it.
-#[derive(Deserialize)]
-pub(super) struct Figure {
-    pub(super) name: String,
-    pub(super) value: f64,
-    pub(super) unit: String,
-    /// What it was measured beside, and the ratio to that.
-    #[serde(default)]
-    pub(super) reference: Option<(String, f64, f64)>,
-}
-
-impl Figure {
-    /// The row of a suite.
-    pub(super) fn into_row(self, suite: &str, bar: Option<Bar>) -> Row {
-        let Self { name, value, unit, reference } = self;
-        let reference =
-            reference.map(|(name, value, ratio)| Reference { name: name.into(), value, ratio });
-        Row { name: format!("{suite}.{name}"), value, unit, reference, bar }
-    }
-}
+use super::{Bar, Row};
 
 /// What VPP took, and what we may take at most, by the name of a figure.
 struct Known(&'static str, Option<f64>, Option<f64>);
@@ -89,21 +66,6 @@ fn quietest(runs: Vec<Vec<Figure>>) -> Vec<Figure> {
         same.swap_remove(place)
     };
     figures.into_iter().map(choose).collect()
-}
-
-/// Runs a program of `benches` that writes its figures to a file.
-pub(super) fn figures(program: &str, quick: bool) -> Result<Vec<Figure>> {
-    let target = cargo::target()?;
-    let file = target.join(format!("{program}.json"));
-    let mut command = cargo::cargo();
-    command.args(["run", "--release", "-p", "benches", "--bin", program]);
-    command.arg("--target-dir").arg(target).arg("--").arg(&file).args(quick.then_some("--quick"));
-    // Of glibc's allocator: the packet buffers lie in large pages, as the tables do.
-    command.env("GLIBC_TUNABLES", "glibc.malloc.hugetlb=1");
-    let status = interrupt::status(&mut command)?;
-    ensure!(status.success(), "the program {program}: {status}");
-    let text = fs::read(&file).with_context(|| format!("read {}", file.display()))?;
-    serde_json::from_slice(&text).context("read the figures")
 }
 
 /// Draws the ticks of a packet by the number of flows.

@@ -1,5 +1,6 @@
 //! `cargo xtask bench`: figures beside those of a peer from the same run.
 
+mod figures;
 mod flood;
 mod growth;
 pub(crate) mod instructions;

@@ -4,7 +4,7 @@
 
 use anyhow::Result;
 
-use super::memory::{Figure, figures};
+use super::figures::{Figure, figures};
 use super::{Bar, Row};
 
 /// What two readers find of what one does.

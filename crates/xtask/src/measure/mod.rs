@@ -14,6 +14,13 @@ pub(crate) fn median(figures: &[f64]) -> f64 {
     quantile(figures, 0.5)
 }
 
+/// The middle of what figures are of others from the same rounds, so that what else the machine does from one round to the
+/// next does not count.
+pub(crate) fn median_ratio(figures: &[f64], others: &[f64]) -> f64 {
+    let ratios = figures.iter().zip(others).map(|(figure, other)| figure / other);
+    median(&ratios.collect::<Vec<_>>())
+}
+
 /// The figure below which the share `share` of all lies (nearest rank); 0 of none.
 pub(crate) fn quantile(figures: &[f64], share: f64) -> f64 {
     let mut sorted = figures.to_vec();
@@ -50,5 +57,6 @@ mod tests {
         assert_eq!(quantile(&figures, 0.2), 1.0);
         assert_eq!(median(&[2.0, 1.0]), 1.0);
         assert_eq!(median(&[]), 0.0);
+        assert_eq!(median_ratio(&[2.0, 9.0, 1.0], &[2.0, 10.0, 2.0]), 0.9);
     }
 }

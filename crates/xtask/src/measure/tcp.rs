@@ -7,7 +7,7 @@ use lab::house::{ISP, KernelRouter};
 use lab::{Namespace, Process};
 use serde_json::Value;
 
-use super::median;
+use super::{median, median_ratio};
 
 /// Longest time that a test may take beyond its own: handshake, exchange of results.
 const OVERTIME: Duration = Duration::from_secs(10);
@@ -106,8 +106,7 @@ pub(crate) struct Comparison {
     pub(crate) ours: f64,
     /// Bits per second.
     pub(crate) kernel: f64,
-    /// Median of ours by the kernel's in the same round, so that what else the machine does from one
-    /// round to the next does not count.
+    /// Ours by the kernel's, see [`median_ratio`].
     pub(crate) ratio: f64,
 }
 
@@ -125,8 +124,8 @@ pub(crate) fn compare(
             ours.push(throughput(host, ISP, direction, secs)?);
             theirs.push(throughput(host, through_kernel, direction, secs)?);
         }
-        let ratios: Vec<_> = ours.iter().zip(&theirs).map(|(ours, kernel)| ours / kernel).collect();
-        let (ours, kernel, ratio) = (median(&ours), median(&theirs), median(&ratios));
+        let ratio = median_ratio(&ours, &theirs);
+        let (ours, kernel) = (median(&ours), median(&theirs));
         Ok(Comparison { direction, ours, kernel, ratio })
     };
     Ok([measure(Direction::Up)?, measure(Direction::Down)?])
